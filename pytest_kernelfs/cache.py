@@ -1,0 +1,127 @@
+"""The cache folder: entries are built once, published by rename, and safe under many processes.
+
+An entry is a folder at ``<root>/<kind>/<key>``. Its key names its content, so
+an entry that exists is right and is never changed, only removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_kernelfs.errors import InfrastructureError
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.ENOTDIR: "a part of the path is not a folder",
+}
+
+
+def default_root() -> Path:
+    """The cache folder used when none is configured: ``kernelfs`` under the XDG cache folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("kernelfs"))
+
+
+@contextmanager
+def explain_os_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError that means "no room" or "not allowed" into one clear line.
+
+    Raises: InfrastructureError, naming the action, the path and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _NO_ROOM.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise InfrastructureError(
+            f"cannot {action} in {path}: {reason}; make room there, or choose another "
+            "folder with --kernelfs-cache DIR"
+        ) from error
+
+
+class Cache:
+    """One cache folder.
+
+    ``root`` is made on first use. Several processes may share it: each entry
+    is built under its own lock, in a temporary folder beside its final place.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the entry is, or would be."""
+        return self.root / kind / key
+
+    def entry(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+        """The entry's folder, built by ``build(temporary_folder)`` if it is not there yet.
+
+        Raises: InfrastructureError if the folder cannot be written; whatever ``build`` raises, in
+        which case nothing is left behind.
+        """
+        final = self.path(kind, key)
+        if final.is_dir():
+            _touch(final)
+            return final
+        with explain_os_errors("write", self.root), self.lock(kind, key):
+            if final.is_dir():
+                return final
+            temporary = Path(tempfile.mkdtemp(prefix=f".{key[:40]}.", dir=final.parent))
+            try:
+                build(temporary)
+                temporary.chmod(0o755)
+                temporary.rename(final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        return final
+
+    @contextmanager
+    def lock(self, kind: str, key: str) -> Iterator[None]:
+        """Hold the entry's lock: one process at a time, released by the system if the process dies."""
+        import filelock
+
+        folder = self.root / kind
+        with explain_os_errors("write", self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            locks = self.root / "locks"
+            locks.mkdir(exist_ok=True)
+            lock = filelock.FileLock(locks / f"{kind}-{key}.lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a small file so that a reader sees the old content or the new, never a part."""
+        with explain_os_errors("write", self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(text)
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+
+def _touch(path: Path) -> None:
+    """Note the use, for least-recently-used pruning; a read-only cache stays usable."""
+    try:
+        os.utime(path)
+    except OSError:
+        pass

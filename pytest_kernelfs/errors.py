@@ -1,0 +1,53 @@
+"""The exception family.
+
+Every message says what was tried, what was seen and what to do next. All of
+them survive pickling, because xdist carries them between processes.
+"""
+
+from __future__ import annotations
+
+
+class KernelfsError(Exception):
+    """Base of every error this package raises on purpose.
+
+    ``message`` is complete in itself: reports show it without a traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(KernelfsError):
+    """An option, setting, marker or argument is wrong; nothing was started."""
+
+
+class KernelNotFound(UsageError):
+    """A kernel spec is well-formed but names no kernel that can be had."""
+
+
+class ProviderUnavailable(KernelfsError):
+    """The machine provider cannot work on this host (a tool is missing, KVM was demanded and fails)."""
+
+
+class InfrastructureError(KernelfsError):
+    """We failed, not the kernel under test: a download, a cache, a boot, the channel."""
+
+
+class GuestCommandError(KernelfsError):
+    """A command or call inside the guest failed."""
+
+
+class GuestTimeout(KernelfsError):
+    """A command or call inside the guest did not end within its deadline."""
+
+
+class KernelMisbehaved(KernelfsError):
+    """The kernel under test did what it must not: it panicked or stopped answering during a test."""
+
+
+class KernelPanic(KernelMisbehaved):
+    """The kernel under test panicked; the message holds the panic's own text."""
