@@ -1,0 +1,196 @@
+"""What this host has and lacks for running kernels, and how to mend what it lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Final, Literal
+
+from pytest_kernelfs import tools
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import KernelfsError
+
+State = Literal["ok", "warning", "missing"]
+
+OLDEST_PYTHON: Final = (3, 10)
+GIB: Final = 1 << 30
+LITTLE_DISK: Final = 4 * GIB  # a few kernels, their templates, and the disks of some tests
+LITTLE_MEMORY: Final = 1 * GIB  # one machine of the usual size
+
+_KVM_MEND: Final = (
+    "enable virtualisation (nested, in a virtual machine) and join the group kvm; or go on without"
+)
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "missing": "bold red"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at, how it is, what was seen, and what to do about it.
+
+    ``required``: nothing can be run unless this is ok. A ``warning`` never stops anything.
+    """
+
+    name: str
+    state: State
+    detail: str
+    mend: str = ""
+    required: bool = False
+
+
+def examine(cache_root: Path) -> list[Check]:
+    """Look at everything; changes nothing. ``cache_root`` is the cache folder in use."""
+    tools.find.cache_clear()
+    return [
+        python_check(sys.version_info[:3]),
+        *(tool_check(tool, tools.find(tool.command)) for tool in tools.TOOLS),
+        *([qemu_check()] if tools.find("qemu-system-x86_64") else []),
+        accelerator_check(cache_root),
+        *cache_checks(cache_root),
+        memory_check(Path("/proc/meminfo")),
+        shared_memory_check(Path("/dev/shm")),  # noqa: S108  (only looked at)
+    ]
+
+
+def healthy(checks: Sequence[Check]) -> bool:
+    """True if nothing that is required is missing."""
+    return not any(check.required and check.state == "missing" for check in checks)
+
+
+def as_json(checks: Sequence[Check]) -> str:
+    """The findings for programs: ``{"ok": bool, "checks": [{name, state, detail, mend, required}]}``."""
+    return json.dumps({"ok": healthy(checks), "checks": [asdict(check) for check in checks]}, indent=2)
+
+
+def write_table(checks: Sequence[Check], file: IO[str]) -> None:
+    """Write the findings as a table, coloured if ``file`` is a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check", "state", "detail", "how to mend"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        optional = check.state == "missing" and not check.required
+        colour = "yellow" if optional else _COLOURS[check.state]
+        table.add_row(Text(check.name), Text(check.state, style=colour), Text(check.detail), Text(check.mend))
+    Console(file=file).print(table)
+
+
+def python_check(version: Sequence[int]) -> Check:
+    """``version``: major, minor, micro of the running Python."""
+    text = ".".join(map(str, version))
+    if tuple(version[:2]) >= OLDEST_PYTHON:
+        return Check("python", "ok", text, required=True)
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    return Check("python", "missing", f"{text} is too old", f"use Python {oldest} or newer", required=True)
+
+
+def tool_check(tool: tools.Tool, path: Path | None) -> Check:
+    """``path``: where the tool was found, if it was."""
+    if path is not None:
+        return Check(tool.command, "ok", str(path), required=tool.required)
+    return Check(
+        tool.command,
+        "missing",
+        f"not found; needed for {tool.purpose}",
+        f"kernelfs setup (package {tool.apt}; Fedora: {tool.dnf})",
+        required=tool.required,
+    )
+
+
+def qemu_check() -> Check:
+    """Whether QEMU runs and is new enough."""
+    from pytest_kernelfs.machines.qemu.binary import find_qemu
+
+    try:
+        version = find_qemu().version
+    except (KernelfsError, OSError) as error:
+        return Check("qemu version", "missing", str(error), "install a newer QEMU", required=True)
+    return Check("qemu version", "ok", version, required=True)
+
+
+def accelerator_check(cache_root: Path) -> Check:
+    """Whether machines can be fast; without KVM they run all the same, emulated.
+
+    Nothing is booted here: a run proves KVM with a guest and remembers the answer, which is told.
+    """
+    from pytest_kernelfs.machines.qemu.accel import remembered_kvm_problem
+    from pytest_kernelfs.machines.qemu.binary import find_qemu
+
+    try:
+        problem = remembered_kvm_problem(find_qemu(), Cache(cache_root))
+    except KernelfsError as error:
+        return Check("kvm", "warning", f"cannot be looked at without QEMU: {error}")
+    if problem is None:
+        return Check(
+            "kvm", "ok", "can be opened, which proves nothing; the first run will try it with a guest"
+        )
+    if not problem:
+        return Check("kvm", "ok", "proved by running a guest")
+    return Check("kvm", "warning", f"{problem}; kernels run emulated, several times slower", _KVM_MEND)
+
+
+def cache_checks(root: Path) -> Iterator[Check]:
+    """The cache folder: can it be written, how much is in it, how much room is left."""
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    elsewhere = "choose another folder with --cache DIR or KERNELFS_CACHE"
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        yield Check("cache", "missing", f"{root} cannot be written", elsewhere, required=True)
+        return
+    yield Check("cache", "ok", f"{root} holds {size_text(_size(root))}", required=True)
+    free = shutil.disk_usage(existing).free
+    if free >= LITTLE_DISK:
+        yield Check("cache space", "ok", f"{size_text(free)} free")
+    else:
+        mend = f"kernelfs kernels prune, kernelfs gc, or {elsewhere}"
+        yield Check("cache space", "warning", f"only {size_text(free)} free", mend)
+
+
+def memory_check(meminfo: Path) -> Check:
+    """``meminfo``: the kernel's file of that name."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:
+        return Check("memory", "warning", f"{meminfo} does not tell how much is available")
+    available = int(found[1]) * 1024
+    if available >= LITTLE_MEMORY:
+        return Check("memory", "ok", f"{size_text(available)} available")
+    mend = "end other programs, or give machines less with --kernelfs-memory"
+    return Check("memory", "warning", f"only {size_text(available)} available", mend)
+
+
+def shared_memory_check(folder: Path) -> Check:
+    """``folder``: the tmpfs for shared memory."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return Check("shared memory", "warning", f"{folder} is not there or cannot be written")
+    return Check("shared memory", "ok", f"{size_text(shutil.disk_usage(folder).free)} free in {folder}")
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``512 B``, ``8.0 MiB``, ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _size(folder: Path) -> int:
+    """Bytes that the folder takes up on its disk; what vanishes meanwhile is not counted."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += (Path(parent) / name).lstat().st_blocks * 512
+            except OSError:
+                continue
+    return total

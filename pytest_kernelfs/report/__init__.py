@@ -1,0 +1,1 @@
+"""What a run leaves to read: the matrix in the terminal, and the reports in files."""

@@ -1,0 +1,186 @@
+"""The kernelfs command as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pytest_kernelfs import __version__, doctor, provision
+from pytest_kernelfs.cli import main
+from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, ProviderUnavailable
+from pytest_kernelfs.machines import lease
+from pytest_kernelfs.provision import Need
+
+Kernelfs = Callable[..., Result]
+
+
+@pytest.fixture
+def kernelfs(tmp_path: Path) -> Kernelfs:
+    """Call the command with a cache of its own; a failure nobody foresaw fails the test."""
+
+    def call(*arguments: str, answer: str | None = None) -> Result:
+        runner = CliRunner(env={"KERNELFS_CACHE": str(tmp_path / "cache")})
+        result = runner.invoke(main, arguments, input=answer)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+class Host:
+    """A host that lacks programs, until they are installed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, mends: bool = True) -> None:
+        self.lacking: list[Need] = []
+        self.installed: list[str] = []
+        self.mends = mends
+        monkeypatch.setattr(provision, "needs", lambda for_tests: [])
+        monkeypatch.setattr(provision, "missing", lambda needs: list(self.lacking))
+        monkeypatch.setattr(provision, "package_manager", lambda: provision.APT)
+        monkeypatch.setattr(provision, "install", self._install)
+        self._patch = monkeypatch
+
+    def lacks(self, name: str, package: str, *, required: bool = True) -> None:
+        self.lacking.append(Need(name, package, package, "running kernels", required, lambda: False))
+
+    def is_of_no_known_kind(self) -> None:
+        self._patch.setattr(provision, "package_manager", lambda: None)
+
+    def lets_nobody_install(self) -> None:
+        def refuse(manager: object, names: Sequence[str]) -> None:
+            raise ProviderUnavailable("cannot install packages: you are not root")
+
+        self._patch.setattr(provision, "install", refuse)
+
+    def _install(self, manager: object, names: Sequence[str]) -> None:
+        self.installed += names
+        if self.mends:
+            self.lacking.clear()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(monkeypatch)
+
+
+def test_version(kernelfs: Kernelfs) -> None:
+    result = kernelfs("--version")
+    assert (result.exit_code, result.stdout) == (0, f"kernelfs, version {__version__}\n")
+
+
+def test_every_command_has_help(kernelfs: Kernelfs) -> None:
+    for command in main.commands:
+        assert kernelfs(command, "--help").exit_code == 0
+
+
+def test_setup_has_nothing_to_do_where_all_is_there(kernelfs: Kernelfs, host: Host) -> None:
+    result = kernelfs("setup")
+    assert (result.exit_code, result.stdout) == (0, "nothing to do: every program is there\n")
+
+
+def test_setup_shows_the_command_and_asks(kernelfs: Kernelfs, host: Host) -> None:
+    host.lacks("qemu-system-x86_64", "qemu-system-x86")
+    result = kernelfs("setup", answer="y\n")
+    assert "--no-install-recommends qemu-system-x86" in result.stdout
+    assert host.installed == ["qemu-system-x86"]
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "done: every program is there")
+
+
+@pytest.mark.parametrize("answer", ["n\n", None])
+def test_setup_installs_nothing_unless_it_is_told_to(
+    kernelfs: Kernelfs, host: Host, answer: str | None
+) -> None:
+    host.lacks("depmod", "kmod")
+    assert kernelfs("setup", answer=answer).exit_code == 1
+    assert host.installed == []
+
+
+def test_setup_yes_does_not_ask(kernelfs: Kernelfs, host: Host) -> None:
+    host.lacks("depmod", "kmod")
+    assert kernelfs("setup", "--yes").exit_code == 0
+    assert host.installed == ["kmod"]
+
+
+def test_setup_dry_run_only_tells(kernelfs: Kernelfs, host: Host) -> None:
+    host.lacks("depmod", "kmod")
+    result = kernelfs("setup", "--dry-run", "--yes")
+    assert result.exit_code == 0
+    assert "packages: kmod" in result.stdout
+    assert host.installed == []
+
+
+def test_setup_on_an_unknown_distribution_lists_the_programs(kernelfs: Kernelfs, host: Host) -> None:
+    host.lacks("depmod", "kmod")
+    host.is_of_no_known_kind()
+    result = kernelfs("setup", "--yes")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("kernelfs: error: this distribution has neither")
+    assert "depmod (running kernels)" in result.stderr
+
+
+@pytest.mark.parametrize(("required", "exit_code", "word"), [(True, 1, "error"), (False, 0, "warning")])
+def test_setup_tells_what_is_still_missing(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, required: bool, exit_code: int, word: str
+) -> None:
+    host = Host(monkeypatch, mends=False)
+    host.lacks("mkfs.btrfs", "btrfs-progs", required=required)
+    result = kernelfs("setup", "--yes")
+    assert result.exit_code == exit_code
+    assert f"kernelfs: {word}: still missing" in result.stderr
+
+
+@pytest.mark.parametrize(("required", "exit_code", "word"), [(True, 1, "error"), (False, 0, "warning")])
+def test_setup_without_privileges(
+    kernelfs: Kernelfs, host: Host, required: bool, exit_code: int, word: str
+) -> None:
+    host.lacks("mkfs.btrfs", "btrfs-progs", required=required)
+    host.lets_nobody_install()
+    result = kernelfs("setup", "--yes")
+    assert result.exit_code == exit_code
+    assert f"kernelfs: {word}: cannot install packages" in result.stderr
+
+
+@pytest.mark.parametrize(("state", "exit_code"), [("ok", 0), ("missing", 1)])
+def test_doctor(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: doctor.State, exit_code: int
+) -> None:
+    seen: list[Path] = []
+
+    def examine(root: Path) -> list[doctor.Check]:
+        seen.append(root)
+        return [doctor.Check("qemu", state, "looked at", required=True)]
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    table, for_programs = kernelfs("doctor"), kernelfs("--cache", str(tmp_path / "mine"), "doctor", "--json")
+    assert (table.exit_code, for_programs.exit_code) == (exit_code, exit_code)
+    assert "looked at" in table.stdout
+    assert json.loads(for_programs.stdout)["ok"] is (exit_code == 0)
+    assert seen == [tmp_path / "cache", tmp_path / "mine"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "says"), [(["removed /tmp/a"], "removed /tmp/a\n"), ([], "nothing to remove\n")]
+)
+def test_gc(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, removed: list[str], says: str) -> None:
+    monkeypatch.setattr(lease, "collect", lambda: removed)
+    assert kernelfs("gc").stdout == says
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [(KernelNotFound("no such kernel"), 4), (InfrastructureError("the disk is full"), 1)],
+)
+def test_our_errors_are_one_line_and_an_exit_code(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
+) -> None:
+    def fail() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(lease, "collect", fail)
+    result = kernelfs("gc")
+    assert (result.exit_code, result.stderr) == (exit_code, f"kernelfs: error: {error}\n")
