@@ -17,7 +17,6 @@ from pytest_kernelfs.errors import ProviderUnavailable
 # Runs a command with its output on the terminal; gives its exit status.
 Runner = Callable[[Sequence[str]], int]
 
-_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _APT_LISTS: Final = Path("/var/lib/apt/lists")
 
 
@@ -68,12 +67,18 @@ def needs(*, for_tests: bool = False) -> list[Need]:
         Need(tool.command, tool.apt, tool.dnf, tool.purpose, tool.required, _finder(tool.command))
         for tool in tools.TOOLS
     ]
+    wanted.append(
+        Need(
+            "debian-archive-keyring",
+            "debian-archive-keyring",
+            "debian-keyring",
+            "verifying Debian's kernels",
+            for_tests,
+            _has_keyring,
+        )
+    )
     if for_tests:
-        purpose = "this project's own tests"
-        wanted += [
-            Need("gpg", "gnupg", "gnupg2", purpose, True, _finder("gpg")),
-            Need(_KEYRING.name, "debian-archive-keyring", "debian-keyring", purpose, True, _KEYRING.exists),
-        ]
+        wanted.append(Need("gpg", "gnupg", "gnupg2", "this project's own tests", True, _finder("gpg")))
     return wanted
 
 
@@ -156,3 +161,9 @@ def _sudo() -> list[str]:
 
 def _finder(command: str) -> Callable[[], bool]:
     return lambda: tools.find(command) is not None
+
+
+def _has_keyring() -> bool:
+    from pytest_kernelfs.kernels.signature import DEFAULT_KEYRINGS
+
+    return any(keyring.is_file() for keyring in DEFAULT_KEYRINGS)

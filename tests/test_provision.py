@@ -11,6 +11,7 @@ import pytest
 
 from pytest_kernelfs import provision, tools
 from pytest_kernelfs.errors import ProviderUnavailable
+from pytest_kernelfs.kernels import signature
 from pytest_kernelfs.provision import APT, DNF, Need
 
 UPDATE = "apt-get update"
@@ -59,10 +60,22 @@ def need(name: str, apt: str, dnf: str = "", *, present: bool = False) -> Need:
     return Need(name, apt, dnf or apt, "testing", False, lambda: present)
 
 
-def test_every_tool_is_needed_and_the_tests_need_more() -> None:
-    assert [one.name for one in provision.needs()] == [tool.command for tool in tools.TOOLS]
-    extra = provision.needs(for_tests=True)[len(tools.TOOLS) :]
-    assert {one.apt for one in extra} == {"gnupg", "debian-archive-keyring"}
+def test_every_tool_is_needed_and_debians_keys_and_the_tests_need_more() -> None:
+    usual = [one.name for one in provision.needs()]
+    assert usual == [*(tool.command for tool in tools.TOOLS), "debian-archive-keyring"]
+    assert [one.name for one in provision.needs(for_tests=True)] == [*usual, "gpg"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_debians_keys_are_looked_for_where_they_are_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
+    keyring = tmp_path / "keys.gpg"
+    if there:
+        keyring.touch()
+    monkeypatch.setattr(signature, "DEFAULT_KEYRINGS", (tmp_path / "none.gpg", keyring))
+    (keys,) = [one for one in provision.needs() if one.name == "debian-archive-keyring"]
+    assert (provision.missing([keys]) == []) is there
 
 
 def test_what_is_there_is_not_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
