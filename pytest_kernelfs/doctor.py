@@ -7,14 +7,19 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal
 
 from pytest_kernelfs import tools
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.sizes import format_size
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels.settings import KernelSettings
 
 State = Literal["ok", "warning", "missing"]
 
@@ -43,14 +48,17 @@ class Check:
     required: bool = False
 
 
-def examine(cache_root: Path) -> list[Check]:
-    """Look at everything; changes nothing. ``cache_root`` is the cache folder in use."""
+def examine(settings: KernelSettings) -> list[Check]:
+    """Look at everything; changes nothing, asks no server. ``settings``: the cache and the mirror in use."""
     tools.find.cache_clear()
+    cache_root = settings.cache.root
     return [
         python_check(sys.version_info[:3]),
         *(tool_check(tool, tools.find(tool.command)) for tool in tools.TOOLS),
         *([qemu_check()] if tools.find("qemu-system-x86_64") else []),
         accelerator_check(cache_root),
+        mirror_check(settings),
+        keyring_check(settings.debian_keyring),
         *cache_checks(cache_root),
         memory_check(Path("/proc/meminfo")),
         shared_memory_check(Path("/dev/shm")),  # noqa: S108  (only looked at)
@@ -137,6 +145,32 @@ def accelerator_check(cache_root: Path) -> Check:
     return Check("kvm", "warning", f"{problem}; kernels run emulated, several times slower", _KVM_MEND)
 
 
+def mirror_check(settings: KernelSettings) -> Check:
+    """Where Debian's kernels would come from; kernels of one's own need no mirror."""
+    from pytest_kernelfs.kernels.apt import read_apt
+    from pytest_kernelfs.kernels.download import shown
+    from pytest_kernelfs.kernels.mirrors import find_mirrors
+
+    with tempfile.TemporaryDirectory(prefix="kernelfs-doctor-") as folder:
+        facts = read_apt(Cache(Path(folder)))  # not what was remembered of it
+    try:
+        archives = find_mirrors(settings, facts).archives_for("stable")
+    except KernelfsError as error:
+        mend = "--debian-mirror URL, or KERNELFS_DEBIAN_MIRROR"
+        return Check("debian mirror", "warning", str(error), mend)
+    return Check("debian mirror", "ok", ", ".join(shown(archive.uri) for archive in archives))
+
+
+def keyring_check(keyring: Path | None) -> Check:
+    """What Debian's kernels are verified with; ``keyring`` is the one that was asked for, if any."""
+    from pytest_kernelfs.kernels.signature import choose_keyring
+
+    try:
+        return Check("debian keyring", "ok", str(choose_keyring(keyring)))
+    except KernelfsError as error:
+        return Check("debian keyring", "missing", str(error), "kernelfs setup")
+
+
 def cache_checks(root: Path) -> Iterator[Check]:
     """The cache folder: can it be written, how much is in it, how much room is left."""
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
@@ -144,13 +178,13 @@ def cache_checks(root: Path) -> Iterator[Check]:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         yield Check("cache", "missing", f"{root} cannot be written", elsewhere, required=True)
         return
-    yield Check("cache", "ok", f"{root} holds {size_text(_size(root))}", required=True)
+    yield Check("cache", "ok", f"{root} holds {_size(root)}", required=True)
     free = shutil.disk_usage(existing).free
     if free >= LITTLE_DISK:
-        yield Check("cache space", "ok", f"{size_text(free)} free")
+        yield Check("cache space", "ok", f"{format_size(free)} free")
     else:
         mend = f"kernelfs kernels prune, kernelfs gc, or {elsewhere}"
-        yield Check("cache space", "warning", f"only {size_text(free)} free", mend)
+        yield Check("cache space", "warning", f"only {format_size(free)} free", mend)
 
 
 def memory_check(meminfo: Path) -> Check:
@@ -163,34 +197,22 @@ def memory_check(meminfo: Path) -> Check:
         return Check("memory", "warning", f"{meminfo} does not tell how much is available")
     available = int(found[1]) * 1024
     if available >= LITTLE_MEMORY:
-        return Check("memory", "ok", f"{size_text(available)} available")
+        return Check("memory", "ok", f"{format_size(available)} available")
     mend = "end other programs, or give machines less with --kernelfs-memory"
-    return Check("memory", "warning", f"only {size_text(available)} available", mend)
+    return Check("memory", "warning", f"only {format_size(available)} available", mend)
 
 
 def shared_memory_check(folder: Path) -> Check:
     """``folder``: the tmpfs for shared memory."""
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         return Check("shared memory", "warning", f"{folder} is not there or cannot be written")
-    return Check("shared memory", "ok", f"{size_text(shutil.disk_usage(folder).free)} free in {folder}")
+    return Check("shared memory", "ok", f"{format_size(shutil.disk_usage(folder).free)} free in {folder}")
 
 
-def size_text(size: float) -> str:
-    """Bytes for people: ``512 B``, ``8.0 MiB``, ``1.5 GiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+def _size(folder: Path) -> str:
+    from pytest_kernelfs.kernels.store import disk_usage
 
-
-def _size(folder: Path) -> int:
-    """Bytes that the folder takes up on its disk; what vanishes meanwhile is not counted."""
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += (Path(parent) / name).lstat().st_blocks * 512
-            except OSError:
-                continue
-    return total
+    try:
+        return format_size(disk_usage(folder))
+    except OSError:  # another process is removing something
+        return "what could not be counted just now"

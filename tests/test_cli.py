@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from click.testing import CliRunner, Result
 from pytest_kernelfs import __version__, doctor, provision
 from pytest_kernelfs.cli import main
 from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, ProviderUnavailable
+from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, KernelVersion, Package, Resolver
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.provision import Need
 
@@ -91,12 +94,12 @@ def test_setup_shows_the_command_and_asks(kernelfs: Kernelfs, host: Host) -> Non
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "done: every program is there")
 
 
-@pytest.mark.parametrize("answer", ["n\n", None])
+@pytest.mark.parametrize(("answer", "exit_code"), [("n\n", 1), (None, 4)])
 def test_setup_installs_nothing_unless_it_is_told_to(
-    kernelfs: Kernelfs, host: Host, answer: str | None
+    kernelfs: Kernelfs, host: Host, answer: str | None, exit_code: int
 ) -> None:
     host.lacks("depmod", "kmod")
-    assert kernelfs("setup", answer=answer).exit_code == 1
+    assert kernelfs("setup", answer=answer).exit_code == exit_code
     assert host.installed == []
 
 
@@ -151,8 +154,8 @@ def test_doctor(
 ) -> None:
     seen: list[Path] = []
 
-    def examine(root: Path) -> list[doctor.Check]:
-        seen.append(root)
+    def examine(settings: KernelSettings) -> list[doctor.Check]:
+        seen.append(settings.cache.root)
         return [doctor.Check("qemu", state, "looked at", required=True)]
 
     monkeypatch.setattr(doctor, "examine", examine)
@@ -161,6 +164,126 @@ def test_doctor(
     assert "looked at" in table.stdout
     assert json.loads(for_programs.stdout)["ok"] is (exit_code == 0)
     assert seen == [tmp_path / "cache", tmp_path / "mine"]
+
+
+class Shelf:
+    """Kernels in a cache of real files, and those that could be had; no mirror is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.root = root
+        self.settings: list[KernelSettings] = []
+        self.offered: list[Candidate] = []
+        monkeypatch.setattr(Resolver, "available", lambda resolver: self.offered)
+        monkeypatch.setattr(Resolver, "resolve", lambda resolver, specs: self._resolve(resolver, specs))
+        monkeypatch.setattr(Resolver, "fetch", lambda resolver, one: self._fetch(resolver, one))
+
+    def offer(self, version: str) -> Candidate:
+        package = Package(f"linux-image-{version}", version, "http://mirror.example/x.deb", 35 << 20, "0")
+        release = f"{version}-cloud-amd64"
+        candidate = Candidate(
+            version, KernelVersion.parse(version), release, "debian sid", version, (package,)
+        )
+        self.offered.append(candidate)
+        return candidate
+
+    def put(self, version: str, *, days_unused: float = 0) -> Kernel:
+        entry = self.root / "kernels" / version
+        entry.mkdir(parents=True)
+        (entry / "vmlinuz").write_bytes(b"x" * 50_000)
+        release = f"{version}-cloud-amd64"
+        kernel = Kernel(KernelVersion.parse(version), release, "debian sid", version, entry / "vmlinuz")
+        record = kernel.to_dict() | {"image": "vmlinuz"}
+        (entry / "kernel.json").write_text(json.dumps(record))
+        then = time.time() - days_unused * 86400
+        os.utime(entry, (then, then))
+        return kernel
+
+    def releases(self) -> list[str]:
+        return sorted(folder.name for folder in (self.root / "kernels").iterdir() if folder.name[0] != ".")
+
+    def _resolve(self, resolver: Resolver, specs: Sequence[str]) -> list[Candidate]:
+        self.settings.append(resolver.settings)
+        return [candidate for candidate in self.offered if candidate.spec in specs]
+
+    def _fetch(self, resolver: Resolver, candidate: Candidate) -> Kernel:
+        assert resolver.settings.progress is not None
+        resolver.settings.progress(candidate.packages[0].name, 0, candidate.download_size)
+        return self.put(str(candidate.version))
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shelf:
+    return Shelf(monkeypatch, tmp_path / "cache")
+
+
+def test_kernels_ls_shows_the_cache_the_oldest_version_first(kernelfs: Kernelfs, shelf: Shelf) -> None:
+    shelf.put("6.12.94")
+    shelf.put("6.1.176", days_unused=3)
+    lines = kernelfs("kernels", "ls").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["6.1.176", "6.12.94"]
+    assert "6.1.176-cloud-amd64  debian sid" in lines[0]
+    assert lines[0].endswith("used 3 days ago")
+
+
+def test_kernels_ls_on_an_empty_cache_says_so(kernelfs: Kernelfs) -> None:
+    result = kernelfs("kernels", "ls")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no kernel is in the cache" in result.stderr
+
+
+def test_kernels_ls_available_marks_what_is_here(kernelfs: Kernelfs, shelf: Shelf) -> None:
+    shelf.put(shelf.offer("6.1.176").checksum)
+    shelf.offer("7.2.13")
+    here, there = kernelfs("kernels", "ls", "--available").stdout.splitlines()
+    assert here.endswith("in the cache")
+    assert there.endswith("35.0 MiB to download")
+
+
+def test_kernels_fetch_names_the_image(kernelfs: Kernelfs, shelf: Shelf, tmp_path: Path) -> None:
+    shelf.offer("6.1.176")
+    mirror = "http://mirror.example/debian"
+    result = kernelfs("--debian-mirror", mirror, "kernels", "--flavour", "rt", "fetch", "6.1.176")
+    assert result.stdout.split() == [
+        "6.1.176",
+        "6.1.176-cloud-amd64",
+        str(shelf.root / "kernels/6.1.176/vmlinuz"),
+    ]
+    assert result.stderr == "downloading linux-image-6.1.176 (35.0 MiB)\n"
+    assert (shelf.settings[0].flavour, shelf.settings[0].debian_mirror) == ("rt", mirror)
+
+
+def test_kernels_fetch_of_nonsense_is_wrong_usage(kernelfs: Kernelfs) -> None:
+    result = kernelfs("kernels", "fetch", "nonsense")
+    assert result.exit_code == 4
+    assert "'nonsense' is malformed" in result.stderr
+
+
+def test_kernels_fetch_needs_a_spec(kernelfs: Kernelfs) -> None:
+    assert kernelfs("kernels", "fetch").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ([], ["6.12.94"]),
+        (["--older-than", "100"], ["6.1.176", "6.12.94"]),
+        (["--all"], []),
+        (["--all", "--dry-run"], ["6.1.176", "6.12.94"]),
+    ],
+)
+def test_kernels_prune(kernelfs: Kernelfs, shelf: Shelf, arguments: list[str], kept: list[str]) -> None:
+    shelf.put("6.1.176", days_unused=40)
+    shelf.put("6.12.94", days_unused=10)
+    result = kernelfs("kernels", "prune", *arguments)
+    assert result.exit_code == 0
+    assert shelf.releases() == kept
+
+
+def test_kernels_prune_says_what_it_removed(kernelfs: Kernelfs, shelf: Shelf) -> None:
+    shelf.put("6.1.176", days_unused=40)
+    would, did = kernelfs("kernels", "prune", "--dry-run"), kernelfs("kernels", "prune")
+    assert would.stdout.startswith("would remove 6.1.176-cloud-amd64 (debian sid)\n1 kernel, ")
+    assert did.stdout == would.stdout.replace("would remove", "removed").replace("to be freed", "freed")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +296,11 @@ def test_gc(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, removed: list[s
 
 @pytest.mark.parametrize(
     ("error", "exit_code"),
-    [(KernelNotFound("no such kernel"), 4), (InfrastructureError("the disk is full"), 1)],
+    [
+        (KernelNotFound("no such kernel"), 4),
+        (InfrastructureError("the disk is full"), 1),
+        (PermissionError(13, "Permission denied", "/x"), 1),
+    ],
 )
 def test_our_errors_are_one_line_and_an_exit_code(
     kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
@@ -183,4 +310,6 @@ def test_our_errors_are_one_line_and_an_exit_code(
 
     monkeypatch.setattr(lease, "collect", fail)
     result = kernelfs("gc")
-    assert (result.exit_code, result.stderr) == (exit_code, f"kernelfs: error: {error}\n")
+    assert result.exit_code == exit_code
+    assert result.stderr.startswith("kernelfs: error: ")
+    assert result.stderr.endswith(f"{error}\n")

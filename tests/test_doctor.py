@@ -12,8 +12,10 @@ from typing import NamedTuple
 import pytest
 
 from pytest_kernelfs import doctor
+from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.doctor import Check
 from pytest_kernelfs.errors import ProviderUnavailable
+from pytest_kernelfs.kernels import KernelSettings, apt
 from pytest_kernelfs.machines.qemu import accel, binary
 from pytest_kernelfs.tools import TOOLS, Tool
 
@@ -30,13 +32,22 @@ class Usage(NamedTuple):
 
 
 def test_a_whole_examination_has_a_finding_for_everything(tmp_path: Path) -> None:
-    names = [check.name for check in doctor.examine(tmp_path)]
-    for name in ("python", *(tool.command for tool in TOOLS), "kvm", "cache", "memory", "shared memory"):
+    names = [check.name for check in doctor.examine(KernelSettings(Cache(tmp_path)))]
+    for name in (
+        "python",
+        "debian mirror",
+        "debian keyring",
+        *(tool.command for tool in TOOLS),
+        "kvm",
+        "cache",
+        "memory",
+        "shared memory",
+    ):
         assert names.count(name) == 1
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
-    doctor.examine(tmp_path / "cache")
+    doctor.examine(KernelSettings(Cache(tmp_path / "cache")))
     assert not (tmp_path / "cache").exists()
 
 
@@ -94,6 +105,29 @@ def test_kvm_is_not_believed_before_it_is_proved(
     check = doctor.accelerator_check(tmp_path)
     assert check.state == state
     assert says in check.detail
+
+
+def test_the_mirror_asked_for_is_told_without_its_password(tmp_path: Path) -> None:
+    settings = KernelSettings(Cache(tmp_path), debian_mirror="http://me:secret@mirror.example/debian")
+    check = doctor.mirror_check(settings)
+    assert check.state == "ok"
+    assert "mirror.example/debian" in check.detail
+    assert "secret" not in check.detail
+
+
+def test_a_host_without_a_mirror_can_still_test_kernels_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "read_apt", lambda cache: apt.AptFacts())
+    check = doctor.mirror_check(KernelSettings(Cache(tmp_path)))
+    assert (check.state, check.required) == ("warning", False)
+
+
+def test_the_keyring(tmp_path: Path) -> None:
+    keyring = tmp_path / "keys.gpg"
+    assert doctor.keyring_check(keyring).state == "missing"
+    keyring.touch()
+    assert doctor.keyring_check(keyring) == Check("debian keyring", "ok", str(keyring))
 
 
 def test_a_cache_tells_its_size_and_the_room_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +195,3 @@ def test_the_table_shows_what_was_found_literally() -> None:
     doctor.write_table([Check("cache", "missing", "[red]/a[/red] is full", "make room")], out)
     assert "[red]/a[/red] is full" in out.getvalue()
     assert "make room" in out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (8 << 20, "8.0 MiB"), (3 << 39, "1536.0 GiB")]
-)
-def test_sizes(size: int, text: str) -> None:
-    assert doctor.size_text(size) == text
