@@ -82,12 +82,13 @@ def write_table(checks: Sequence[Check], file: IO[str]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("check", "state", "detail", "how to mend"):
+    for heading in ("check", "state", "detail, and how to mend"):
         table.add_column(heading, overflow="fold")
     for check in checks:
         optional = check.state == "missing" and not check.required
         colour = "yellow" if optional else _COLOURS[check.state]
-        table.add_row(Text(check.name), Text(check.state, style=colour), Text(check.detail), Text(check.mend))
+        detail = Text(f"{check.detail}\n=> {check.mend}" if check.mend else check.detail)
+        table.add_row(Text(check.name), Text(check.state, style=colour), detail)
     Console(file=file).print(table)
 
 
