@@ -3,7 +3,7 @@
 #
 #   make demo    see a slow umount on four kernels
 #   make test    all tests, the fast ones first
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy, and the links in the documents
 #   make clean   remove what was made here (the cache of kernels stays)
 #
 # PYTHON chooses the interpreter, ARGS is handed on to pytest.
@@ -36,6 +36,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/check_links.py
 
 clean:
 	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
