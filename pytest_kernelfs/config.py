@@ -1,0 +1,178 @@
+"""The plugin's configuration: one frozen dataclass made from command line, ini file and environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    import pytest
+
+ACCELERATORS = ("auto", "kvm", "tcg")
+ISOLATIONS = ("test", "class", "module", "session")
+PROVIDERS = ("qemu",)
+FLAVOURS = ("cloud", "amd64", "rt")
+# Below this no distribution kernel reaches its init with our root in memory.
+LEAST_MEMORY = 384 << 20
+MOST_CPUS = 255
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: ``--name`` on the command line and ``ini`` in the ini file, with one help text."""
+
+    name: str
+    ini: str
+    default: str
+    help: str
+    metavar: str = "VALUE"
+
+    @property
+    def dest(self) -> str:
+        return self.ini
+
+
+OPTIONS = (
+    Option("--kernelfs-provider", "kernelfs_provider", "qemu", "what runs the machines: qemu", "NAME"),
+    Option("--kernelfs-accel", "kernelfs_accel", "auto", "accelerator: auto (KVM if it is proved to work), kvm or tcg"),
+    Option(
+        "--kernelfs-isolation", "kernelfs_isolation", "session",
+        "which tests share a machine: those of a test, class, module or session", "SCOPE",
+    ),
+    Option("--kernelfs-memory", "kernelfs_memory", "1G", "memory of a machine, such as 512M or 2G", "SIZE"),
+    Option("--kernelfs-cpus", "kernelfs_cpus", "1", "processors of a machine", "N"),
+    Option("--kernelfs-boot-timeout", "kernelfs_boot_timeout", "120", "how long a boot may take", "SECONDS"),
+    Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: kernelfs below the XDG cache folder)", "DIR"),
+    Option(
+        "--kernelfs-debian-mirror", "kernelfs_debian_mirror", "",
+        "Debian mirror to fetch kernels from (default: the one apt is configured with)", "URL",
+    ),
+    Option(
+        "--kernelfs-debian-keyring", "kernelfs_debian_keyring", "",
+        "keyring that the mirror's indexes must be signed with (default: Debian's)", "FILE",
+    ),
+    Option(
+        "--kernelfs-flavour", "kernelfs_flavour", "cloud",
+        "flavour of Debian kernels that a version or suite means: cloud, amd64 or rt", "NAME",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """``memory`` is in bytes, ``boot_timeout`` in seconds; ``specs`` are kernel specs, empty for the default kernel.
+
+    ``explicit`` tells that the specs were typed on the command line.
+    """
+
+    specs: tuple[str, ...]
+    explicit: bool
+    provider: str
+    accel: str
+    isolation: str
+    memory: int
+    cpus: int
+    boot_timeout: float
+    cache_root: Path
+    debian_mirror: str | None
+    debian_keyring: Path | None
+    flavour: str
+    offline: bool
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini setting to pytest."""
+    group = parser.getgroup("kernelfs", "tests on real kernels (pytest-kernelfs)")
+    help_text = (
+        "kernel to run the tests on, repeatable or comma-separated: 6.1, 6.1.176, 6.12.117+deb13-cloud-amd64, "
+        "debian:bullseye, a kernel image, a built tree, a .deb"
+    )
+    group.addoption("--kernel", action="append", default=[], metavar="SPEC", dest="kernelfs_kernels", help=help_text)
+    parser.addini("kernelfs_kernels", help_text, type="args", default=[])
+    offline = "use only what is in the cache, never the network"
+    group.addoption("--kernelfs-offline", action="store_true", default=None, dest="kernelfs_offline", help=offline)
+    parser.addini("kernelfs_offline", offline, type="bool", default=False)
+    for option in OPTIONS:
+        shown = f"{option.help}{f' (default: {option.default})' if option.default else ''}".replace("%", "%%")
+        group.addoption(option.name, metavar=option.metavar, default=None, dest=option.dest, help=shown)
+        parser.addini(option.ini, option.help, default=option.default)
+
+
+def read(config: pytest.Config) -> Config:
+    """The configuration of this run.
+
+    Raises: UsageError, naming the option and what it takes, for a value that is none.
+    """
+    typed = [part for value in config.getoption("kernelfs_kernels") for part in value.split(",")]
+    offline = config.getoption("kernelfs_offline")
+    values = {option.ini: _Value(option, config) for option in OPTIONS}
+    return Config(
+        specs=tuple(spec.strip() for spec in typed or _ini_specs(config)),
+        explicit=bool(typed),
+        provider=values["kernelfs_provider"].one_of(PROVIDERS),
+        accel=values["kernelfs_accel"].one_of(ACCELERATORS),
+        isolation=values["kernelfs_isolation"].one_of(ISOLATIONS),
+        memory=values["kernelfs_memory"].memory(),
+        cpus=values["kernelfs_cpus"].count(MOST_CPUS),
+        boot_timeout=values["kernelfs_boot_timeout"].seconds(),
+        cache_root=_cache_root(values["kernelfs_cache"].text),
+        debian_mirror=values["kernelfs_debian_mirror"].text or None,
+        debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
+        flavour=values["kernelfs_flavour"].one_of(FLAVOURS),
+        offline=bool(config.getini("kernelfs_offline") if offline is None else offline),
+    )
+
+
+def _ini_specs(config: pytest.Config) -> list[str]:
+    return [part for value in config.getini("kernelfs_kernels") for part in value.split(",") if part]
+
+
+def _cache_root(text: str) -> Path:
+    chosen = text or os.environ.get("KERNELFS_CACHE", "")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from pytest_kernelfs.cache import default_root
+
+    return default_root()
+
+
+class _Value:
+    """The text of one option, and its conversions, whose errors say where the text came from."""
+
+    def __init__(self, option: Option, config: pytest.Config) -> None:
+        typed: Any = config.getoption(option.dest)
+        self._named = option.name if typed is not None else f"the ini setting {option.ini}"
+        self.text = str(typed if typed is not None else config.getini(option.ini))
+
+    def one_of(self, known: tuple[str, ...]) -> str:
+        if self.text not in known:
+            raise UsageError(f"{self._named}: {self.text!r} is none of {', '.join(known)}")
+        return self.text
+
+    def memory(self) -> int:
+        size = parse_size(self.text, self._named)
+        if size < LEAST_MEMORY:
+            raise UsageError(
+                f"{self._named}: {self.text} is too little for a machine ({format_size(size)}); "
+                f"give at least {LEAST_MEMORY >> 20}M, such as 1G"
+            )
+        return size
+
+    def count(self, most: int) -> int:
+        if not self.text.isdecimal() or not 1 <= int(self.text) <= most:
+            raise UsageError(f"{self._named}: {self.text!r} is no number from 1 to {most}")
+        return int(self.text)
+
+    def seconds(self) -> float:
+        try:
+            value = float(self.text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < 86400:
+            raise UsageError(f"{self._named}: {self.text!r} is no time in seconds above 0")
+        return value

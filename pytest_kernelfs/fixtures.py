@@ -1,0 +1,214 @@
+"""The public fixtures: thin compositions of resources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_kernelfs.errors import KernelfsError, UsageError
+from pytest_kernelfs.run import Run
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels import Kernel
+    from pytest_kernelfs.machines.vm import VM
+    from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.resources.disk import DiskFactory
+    from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
+    from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
+    from pytest_kernelfs.resources.mount import Mount
+    from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
+    from pytest_kernelfs.resources.stack import Resources
+
+RUN = pytest.StashKey[Run]()
+
+__all__ = [
+    "assert_no_dstate",
+    "assert_umount_under",
+    "disk_factory",
+    "kernel",
+    "kernelfs_resources",
+    "loop_device",
+    "loop_device_factory",
+    "overlay",
+    "overlay_factory",
+    "record_measurement",
+    "vm",
+    "xfs",
+    "xfs_factory",
+]
+
+
+class AssertUmountUnder(Protocol):
+    """The ``assert_umount_under`` fixture."""
+
+    def __call__(self, seconds: float, *mounts: Mount, parallel: bool = False) -> Measurement: ...
+
+
+class AssertNoDstate(Protocol):
+    """The ``assert_no_dstate`` fixture."""
+
+    def __call__(self, longer_than: float = 1.0, *, kernel_threads: bool = False) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """The kernel under test: version, release, config. A test that reaches it runs once for each --kernel."""
+    run = request.config.stash[RUN]
+    candidate = getattr(request, "param", None)
+    if isinstance(candidate, KernelfsError):
+        raise candidate
+    if candidate is None:
+        candidate = _only_candidate(run)
+    yield run.kernel(candidate)
+    run.close()
+
+
+def _only_candidate(run: Run) -> object:
+    """For a test that asks with ``request.getfixturevalue``, which pytest cannot see when it makes parameters."""
+    candidates = run.resolve()
+    if len(candidates) > 1:
+        raise UsageError(
+            "this test reaches the fixture 'kernel' through request.getfixturevalue, so it cannot be run once for "
+            "each of several kernels; name 'kernel' or 'vm' in the test's arguments"
+        )
+    return candidates[0]
+
+
+@pytest.fixture
+def vm(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[VM]:
+    """A running machine with the kernel under test."""
+    from pytest_kernelfs.markers import isolation_of
+
+    run = request.config.stash[RUN]
+    isolation = isolation_of(request.node, run.config.isolation)
+    machine = run.pool.take(kernel, run.machine_spec, _scope(request.node, isolation))
+    machine.mark_dmesg(request.node.nodeid)
+    yield machine
+    if isolation == "test":
+        run.pool.close()
+
+
+def _scope(item: pytest.Item, isolation: str) -> str:
+    """A name that all tests have in common which share a machine."""
+    if isolation == "session":
+        return "session"
+    if isolation == "test":
+        return item.nodeid
+    kind = pytest.Class if isolation == "class" else pytest.Module
+    parent = item.getparent(kind) or item.getparent(pytest.Module)
+    return parent.nodeid if parent is not None else item.nodeid
+
+
+@pytest.fixture
+def kernelfs_resources(vm: VM, request: pytest.FixtureRequest) -> Iterator[Resources]:
+    """What the test made in its machine; taken down after it, the latest first."""
+    from pytest_kernelfs.errors import InfrastructureError
+    from pytest_kernelfs.resources.stack import Resources
+
+    resources = Resources(vm)
+    yield resources
+    problems = resources.close()
+    if problems:
+        request.config.stash[RUN].pool.close()
+        raise InfrastructureError(
+            "what the test made could not be taken down, so its machine was thrown away:\n  " + "\n  ".join(problems)
+        )
+
+
+@pytest.fixture
+def disk_factory(kernelfs_resources: Resources) -> DiskFactory:
+    """Makes disks: ``disk_factory(size="4G", write_bps="20M")``."""
+    from pytest_kernelfs.resources.disk import DiskFactory
+
+    return DiskFactory(kernelfs_resources)
+
+
+@pytest.fixture
+def loop_device_factory(kernelfs_resources: Resources) -> LoopDeviceFactory:
+    """Makes loop devices: ``loop_device_factory(size="1G", on=xfs)``."""
+    from pytest_kernelfs.resources.loop import LoopDeviceFactory
+
+    return LoopDeviceFactory(kernelfs_resources)
+
+
+@pytest.fixture
+def loop_device(loop_device_factory: LoopDeviceFactory) -> LoopDevice:
+    """A loop device of 512 MiB on a sparse file in memory."""
+    return loop_device_factory()
+
+
+@pytest.fixture
+def xfs_factory(kernelfs_resources: Resources, loop_device_factory: LoopDeviceFactory) -> XfsFactory:
+    """Makes XFS file systems: ``xfs_factory(on=disk, options=["noatime"], project_quota=True)``."""
+    from pytest_kernelfs.resources.filesystem import XfsFactory
+
+    return XfsFactory(kernelfs_resources, loop_device_factory)
+
+
+@pytest.fixture
+def xfs(xfs_factory: XfsFactory) -> Xfs:
+    """An XFS of 512 MiB on a loop device, with features that the kernel under test can mount."""
+    return xfs_factory()
+
+
+@pytest.fixture
+def overlay_factory(kernelfs_resources: Resources, request: pytest.FixtureRequest) -> OverlayFactory:
+    """Makes overlay mounts: ``overlay_factory(on=xfs, lower=[{"file": b"content"}], volatile=True)``."""
+    from pytest_kernelfs.resources.overlay import OverlayFactory
+
+    def default_on() -> Mount:
+        mount: Mount = request.getfixturevalue("xfs")
+        return mount
+
+    return OverlayFactory(kernelfs_resources, default_on)
+
+
+@pytest.fixture
+def overlay(overlay_factory: OverlayFactory) -> Overlay:
+    """An overlay on the test's ``xfs``."""
+    return overlay_factory()
+
+
+@pytest.fixture
+def assert_umount_under(
+    kernelfs_resources: Resources, record_measurement: Callable[[Measurement], None]
+) -> AssertUmountUnder:
+    """Unmount and demand that each umount takes at most so many seconds.
+
+    Without mounts named: all overlays of the test, or all its mounts if it has no overlay.
+    """
+    from pytest_kernelfs.assertions import umount_under
+
+    def check(seconds: float, *mounts: Mount, parallel: bool = False) -> Measurement:
+        __tracebackhide__ = True
+        chosen = mounts or kernelfs_resources.default_mounts()
+        return umount_under(
+            kernelfs_resources.vm, seconds, chosen, parallel=parallel, record=record_measurement
+        )
+
+    return check
+
+
+@pytest.fixture
+def assert_no_dstate(vm: VM) -> AssertNoDstate:
+    """Demand that no task stays in uninterruptible sleep for so long."""
+    from pytest_kernelfs.assertions import no_dstate
+
+    def check(longer_than: float = 1.0, *, kernel_threads: bool = False) -> None:
+        __tracebackhide__ = True
+        no_dstate(vm, longer_than, kernel_threads=kernel_threads)
+
+    return check
+
+
+@pytest.fixture
+def record_measurement(request: pytest.FixtureRequest) -> Callable[[Measurement], None]:
+    """Keep a measurement with the test's report; the matrix shows the worst time."""
+    from pytest_kernelfs.report.results import MEASUREMENT_PROPERTY
+
+    def record(measurement: Measurement) -> None:
+        request.node.user_properties.append((MEASUREMENT_PROPERTY, measurement.to_dict()))
+
+    return record

@@ -1,0 +1,69 @@
+"""Runs commands in process groups of their own, each with a deadline."""
+
+import os
+import signal
+import subprocess
+import time
+
+_GRACE_S = 2.0
+
+
+def run(command, timeout, stdin=None, cwd=None, env=None):
+    """Run a command; a string goes through the shell, a list does not.
+
+    Gives a dict: ``rc`` (negative for a signal, None when the time was up), ``stdout`` and ``stderr``
+    (bytes), ``duration`` (seconds), ``stuck`` (what the process waits for if even SIGKILL did not end it).
+    """
+    shell = isinstance(command, str)
+    environment = dict(os.environ, **(env or {}))
+    start = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command] if shell else list(command),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            cwd=cwd,
+            env=environment,
+        )
+    except FileNotFoundError as error:
+        return _result(127, b"", str(error).encode() + b"\n", start)
+    except PermissionError as error:
+        return _result(126, b"", str(error).encode() + b"\n", start)
+    try:
+        stdout, stderr = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        return _end(process, start)
+    return _result(process.returncode, stdout, stderr, start)
+
+
+def _end(process, start):
+    """Kill the whole group and keep what it had written."""
+    _kill_group(process.pid)
+    try:
+        stdout, stderr = process.communicate(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired as late:
+        result = _result(None, late.stdout or b"", late.stderr or b"", start)
+        result["stuck"] = _waits_for(process.pid)
+        return result
+    return _result(None, stdout, stderr, start)
+
+
+def _kill_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _waits_for(pid):
+    try:
+        with open("/proc/%d/wchan" % pid) as file:
+            return "pid %d waits in %s" % (pid, file.read().strip() or "?")
+    except OSError:
+        return "a process outside the group holds its output open"
+
+
+def _result(rc, stdout, stderr, start):
+    return {"rc": rc, "stdout": stdout, "stderr": stderr, "duration": time.monotonic() - start, "stuck": ""}

@@ -1,0 +1,34 @@
+"""Serves one call of the host: find the function, run it, send back its value or what went wrong."""
+
+import importlib
+import traceback
+
+
+class GuestError(Exception):
+    """Something that was asked for could not be done; the message is complete in itself."""
+
+
+def serve(channel):
+    """Receive ``(kind, payload, args, kwargs)`` from the channel, send ``("ok", value)`` or an error.
+
+    ``kind`` is "name" (payload: module, function) or "source" (payload: source, function).
+    Errors are ``("error", type name, message, traceback)``.
+    """
+    kind, (first, name), args, kwargs = channel.receive()
+    try:
+        function = getattr(importlib.import_module(first), name) if kind == "name" else _compile(first, name)
+        value = function(*args, **kwargs)
+    except Exception as error:
+        channel.send(("error", type(error).__name__, str(error), traceback.format_exc()))
+        return
+    try:
+        channel.send(("ok", value))
+    except Exception as error:
+        text = "%s gave a value that cannot be sent back: %s" % (name, error)
+        channel.send(("error", "DumpError", text, ""))
+
+
+def _compile(source, name):
+    namespace = {"__name__": "kernelfs_call"}
+    exec(compile(source, "<vm.call %s>" % name, "exec"), namespace)
+    return namespace[name]

@@ -1,0 +1,83 @@
+"""Files: put, get, and write test data that was generated beforehand."""
+
+import os
+import random
+import time
+
+_CHUNK = 1 << 20
+_buffer = b""
+
+
+def put(path, data, mode=0o644, append=False):
+    """Write bytes to a file, making its folders."""
+    folder = os.path.dirname(path)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    with open(path, "ab" if append else "wb") as file:
+        file.write(data)
+    os.chmod(path, mode)
+
+
+def get(path, offset=0, size=-1):
+    """The bytes of a file, or a part of them."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def write(path, size):
+    """Write ``size`` bytes of incompressible data; gives the seconds it took.
+
+    The data is one pre-generated megabyte, repeated: drawing it while writing
+    would let the first pages grow old, and writeback begins by age.
+    """
+    data = _pregenerated()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    start = time.monotonic()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        while size > 0:
+            size -= os.write(handle, data[: min(size, _CHUNK)])
+    finally:
+        os.close(handle)
+    return time.monotonic() - start
+
+
+def make_tree(root, contents):
+    """Create files below ``root``: name -> bytes or text; a name that ends in "/" is a folder."""
+    os.makedirs(root, exist_ok=True)
+    for name, content in contents.items():
+        path = os.path.join(root, name)
+        if name.endswith("/"):
+            os.makedirs(path, exist_ok=True)
+        else:
+            put(path, content.encode() if isinstance(content, str) else content)
+
+
+def make_folders(paths):
+    for path in paths:
+        os.makedirs(path, exist_ok=True)
+
+
+def remove(path):
+    """Remove a file or an empty folder; one that is gone already is no error."""
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_tree(path):
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _pregenerated():
+    global _buffer
+    if not _buffer:
+        _buffer = random.Random(4711).getrandbits(8 * _CHUNK).to_bytes(_CHUNK, "little")
+    return _buffer

@@ -1,0 +1,188 @@
+"""PID 1 of a machine that we booted: prepares the root, then serves one conversation after another.
+
+Every conversation with the host runs in a child process of its own, so that
+a call that misbehaves takes at most its conversation with it, and a machine
+that was saved while it waited can be talked to by any later host.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+
+PORT_NAME = "kernelfs"
+_POLL_S = 0.002
+
+_MOUNTS = (
+    ("proc", "/proc", "proc", ""),
+    ("sysfs", "/sys", "sysfs", ""),
+    ("devtmpfs", "/dev", "devtmpfs", "mode=0755"),
+    ("devpts", "/dev/pts", "devpts", "mode=0620,ptmxmode=0666"),
+    ("tmpfs", "/dev/shm", "tmpfs", "mode=1777"),
+    ("tmpfs", "/run", "tmpfs", "mode=0755"),
+    ("tmpfs", "/tmp", "tmpfs", "mode=1777"),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2", ""),
+    ("tracefs", "/sys/kernel/tracing", "tracefs", ""),
+    ("debugfs", "/sys/kernel/debug", "debugfs", ""),
+)
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+
+
+class PortIO:
+    """The machine's end of the channel, in the form that execnet asks for."""
+
+    def __init__(self, port):
+        from execnet.gateway_base import get_execmodel
+
+        self._port = port
+        self.execmodel = get_execmodel("thread")
+
+    def read(self, numbytes):
+        """Exactly that many bytes. The conversation ends with the process when the host has gone."""
+        parts = []
+        while numbytes:
+            part = os.read(self._port, numbytes)
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            numbytes -= len(part)
+        return b"".join(parts)
+
+    def write(self, data):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._port, view) :]
+
+    def close_read(self):
+        os._exit(0)
+
+    close_write = wait = kill = close_read
+
+
+def log(message):
+    """One line on the serial console, where the host keeps everything."""
+    try:
+        with open("/dev/kmsg", "w") as kmsg:
+            kmsg.write("kernelfs: " + message)
+    except OSError:
+        print(message, file=sys.stderr)
+
+
+def main():
+    os.environ.clear()
+    os.environ.update(_ENVIRONMENT)
+    _mount_all()
+    _load_modules()
+    log("init is ready")
+    conversation = 0
+    while True:
+        if not conversation:
+            conversation = os.fork()
+            if not conversation:
+                _converse_and_exit()
+        try:
+            pid, _ = os.wait()
+        except ChildProcessError:
+            pid = conversation
+        if pid == conversation:
+            conversation = 0
+
+
+def _mount_all():
+    from pytest_kernelfs.guest import syscalls
+
+    for source, target, fstype, options in _MOUNTS:
+        try:
+            os.makedirs(target, exist_ok=True)
+            syscalls.mount(source, target, fstype, 0, options)
+        except OSError as error:
+            # Old or small kernels lack some of these; what needs one of them says so itself.
+            print("kernelfs: cannot mount %s: %s" % (target, error), file=sys.stderr)
+    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")):
+        try:
+            os.symlink(target, "/dev/" + name)
+        except FileExistsError:
+            pass
+
+
+def _load_modules():
+    """Load what the archive lists; a kernel that has one built in, or not at all, is no error."""
+    import subprocess
+
+    try:
+        with open("/etc/kernelfs/modules") as file:
+            names = file.read().split()
+    except FileNotFoundError:
+        return
+    if names:
+        subprocess.call(["modprobe", "-a", "-q", *names], stdin=subprocess.DEVNULL)
+
+
+def _converse_and_exit():
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        port = _wait_for_host()
+        exec(_read_line(port), {"io": PortIO(port)})
+    except BaseException as error:
+        log("conversation ended: %r" % (error,))
+    finally:
+        os._exit(0)
+
+
+def _wait_for_host():
+    """The opened port, as soon as a host is connected to its other end."""
+    path = None
+    while path is None:
+        path = _find_port()
+        if path is None:
+            time.sleep(_POLL_S)
+    port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    poller = select.poll()
+    poller.register(port, select.POLLIN)
+    while True:
+        # A port whose host is away reports POLLHUP at once, so waiting has to be done here.
+        events = dict(poller.poll()).get(port, 0)
+        if events & select.POLLIN and not events & select.POLLHUP:
+            return port
+        time.sleep(_POLL_S)
+
+
+def _find_port():
+    folder = "/sys/class/virtio-ports"
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return None
+    for name in names:
+        try:
+            with open("%s/%s/name" % (folder, name)) as file:
+                if file.read().strip() == PORT_NAME:
+                    return "/dev/" + name
+        except OSError:
+            continue
+    return None
+
+
+def _read_line(port):
+    """The first line from the host: a Python literal that holds source to run, as execnet sends it."""
+    import ast
+
+    data = b""
+    while not data.endswith(b"\n"):
+        part = os.read(port, 1)
+        if not part:
+            os._exit(0)
+        data += part
+    return ast.literal_eval(data.decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""/proc/meminfo, read once or watched over time."""
+
+import threading
+import time
+
+
+def read(*names):
+    """The named lines of /proc/meminfo (all without names), in bytes."""
+    values = {}
+    with open("/proc/meminfo") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if not names or name in names:
+                number, _, unit = rest.strip().partition(" ")
+                values[name] = int(number) * (1024 if unit == "kB" else 1)
+    return values
+
+
+class Watch:
+    """Samples Dirty and Writeback in a thread until stopped; ``samples`` is a list of (time, dirty, writeback)."""
+
+    def __init__(self, interval=0.02):
+        self.samples = []
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._start = time.monotonic()
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self):
+        while not self._stop.wait(self._interval):
+            self._sample()
+
+    def _sample(self):
+        now = read("Dirty", "Writeback")
+        self.samples.append((time.monotonic() - self._start, now["Dirty"], now["Writeback"]))

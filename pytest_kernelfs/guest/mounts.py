@@ -1,0 +1,100 @@
+"""Mounting, and unmounting under the stopwatch."""
+
+import errno
+import os
+import threading
+import time
+
+from pytest_kernelfs.guest import blocks, meminfo, syscalls
+from pytest_kernelfs.guest.dispatch import GuestError
+
+
+def mount(source, target, fstype, options="", flags=0):
+    """Mount; on failure the error carries the kernel's errno and what it logged meanwhile."""
+    from pytest_kernelfs.guest import kmsg
+
+    os.makedirs(target, exist_ok=True)
+    before = kmsg.cursor()
+    try:
+        syscalls.mount(source, target, fstype, flags, options)
+    except OSError as error:
+        said = [record["text"] for record in kmsg.read(before)]
+        raise GuestError(
+            "mount -t %s -o '%s' %s %s: %s%s"
+            % (
+                fstype,
+                options,
+                source,
+                target,
+                error.strerror,
+                "; the kernel said: " + " | ".join(said[-4:]) if said else "; the kernel logged nothing about it",
+            )
+        ) from None
+
+
+def umount(target):
+    """Unmount; False if nothing was mounted there."""
+    try:
+        syscalls.umount(target)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return False
+        holders = ", ".join(_holders(target)) or "no process that /proc shows; perhaps a mount or loop device on it"
+        raise GuestError("umount %s: %s; held by %s" % (target, error.strerror, holders)) from None
+    return True
+
+
+def _holders(target):
+    """The processes that have a file or folder below ``target`` open, as "pid (command)"."""
+    for pid in sorted(name for name in os.listdir("/proc") if name.isdigit()):
+        folder = "/proc/" + pid
+        try:
+            links = [folder + "/cwd", folder + "/root", *(folder + "/fd/" + fd for fd in os.listdir(folder + "/fd"))]
+            if any((os.readlink(link) + "/").startswith(target + "/") for link in links):
+                with open(folder + "/comm") as file:
+                    yield "%s (%s)" % (pid, file.read().strip())
+        except OSError:
+            continue
+
+
+def is_mounted(target):
+    with open("/proc/self/mountinfo") as file:
+        return any(line.split(" ", 5)[4] == target for line in file)
+
+
+def umount_timed(targets, backing, parallel):
+    """Unmount all targets, each call timed with CLOCK_MONOTONIC around umount2(2) itself.
+
+    ``backing`` is a path for each target that lies on the file system written back to. In parallel,
+    one thread per target waits at a barrier; otherwise one after another in the given order.
+    Gives a dict: ``seconds`` (a list, in the order of the targets), ``errors`` (text or "" for each),
+    ``written`` (device -> bytes that reached the disk meanwhile), ``watch`` (samples of Dirty and Writeback).
+    """
+    devices = sorted({blocks.disk_below(path) for path in backing} - {""})
+    before = {device: blocks.bytes_written(device) for device in devices}
+    seconds = [0.0] * len(targets)
+    errors = [""] * len(targets)
+    barrier = threading.Barrier(len(targets))
+
+    def one(index):
+        if parallel:
+            barrier.wait()
+        start = time.monotonic()
+        try:
+            syscalls.umount(targets[index])
+        except OSError as error:
+            errors[index] = error.strerror or str(error)
+        seconds[index] = time.monotonic() - start
+
+    with meminfo.Watch() as watch:
+        if parallel:
+            threads = [threading.Thread(target=one, args=(index,)) for index in range(len(targets))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        else:
+            for index in range(len(targets)):
+                one(index)
+    written = {device: blocks.bytes_written(device) - before[device] for device in devices}
+    return {"seconds": seconds, "errors": errors, "written": written, "watch": watch.samples}

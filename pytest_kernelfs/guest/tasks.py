@@ -1,0 +1,89 @@
+"""Tasks in uninterruptible sleep (state D): which, for how long, and where in the kernel."""
+
+import os
+import time
+
+_PF_KTHREAD = 0x00200000
+# A parent that waits for its vfork child shows state D and is well.
+_BENIGN_WCHAN = ("kernel_clone", "_do_fork", "do_fork")
+
+
+def stuck(longer_than, interval=0.05, kernel_threads=False):
+    """The tasks that stay in state D, without once being scheduled, for ``longer_than`` seconds from now.
+
+    A task is told from a later one with its number by its start time, and is stuck only if neither its
+    voluntary nor its involuntary context switches move: equal states in two samples prove nothing.
+    Returns as soon as no task can qualify any more. Gives dicts: ``tid``, ``pid``, ``comm``, ``seconds``,
+    ``wchan``, ``syscall``, ``stack`` (a list of lines).
+    """
+    start = time.monotonic()
+    suspects = _sample(kernel_threads)
+    while suspects:
+        watched = time.monotonic() - start
+        if watched >= longer_than:
+            return [_describe(key, watched) for key in suspects]
+        time.sleep(min(interval, longer_than - watched))
+        now = _sample(kernel_threads, only=suspects)
+        suspects = {key: seen for key, seen in suspects.items() if now.get(key) == seen}
+    return []
+
+
+def _sample(kernel_threads, only=None):
+    """(pid, tid, start time) -> context switches, for each task in state D."""
+    found = {}
+    for pid, tid in _all_tasks() if only is None else [key[:2] for key in only]:
+        folder = "/proc/%s/task/%s" % (pid, tid)
+        try:
+            with open(folder + "/stat", "rb") as file:
+                fields = file.read().rsplit(b")", 1)[1].split()
+            if fields[0] != b"D" or (int(fields[6]) & _PF_KTHREAD and not kernel_threads):
+                continue
+            if _first_line(folder + "/wchan") in _BENIGN_WCHAN:
+                continue
+            found[pid, tid, int(fields[19])] = _switches(folder)
+        except (OSError, IndexError):
+            continue  # the task ended while we looked
+    return found
+
+
+def _all_tasks():
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                for tid in os.listdir("/proc/%s/task" % pid):
+                    yield pid, tid
+            except OSError:
+                continue
+
+
+def _switches(folder):
+    with open(folder + "/status") as file:
+        return tuple(line.split()[1] for line in file if "ctxt_switches" in line)
+
+
+def _describe(key, seconds):
+    # Never cmdline or maps: they take the lock of the task's memory, which a stuck task may hold.
+    pid, tid, _start = key
+    folder = "/proc/%s/task/%s" % (pid, tid)
+    return {
+        "pid": int(pid),
+        "tid": int(tid),
+        "comm": _first_line(folder + "/comm"),
+        "seconds": seconds,
+        "wchan": _first_line(folder + "/wchan"),
+        "syscall": _first_line(folder + "/syscall"),
+        "stack": _lines(folder + "/stack"),
+    }
+
+
+def _first_line(path):
+    lines = _lines(path)
+    return lines[0] if lines else ""
+
+
+def _lines(path):
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except OSError:
+        return []

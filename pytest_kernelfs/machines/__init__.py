@@ -1,0 +1,1 @@
+"""Where kernels run: machines, and the providers that make them."""

@@ -1,0 +1,90 @@
+"""Finds what a set of host programs needs: their shared libraries, their loader, the symlinks on the way."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
+from pytest_kernelfs.tools import need
+
+_LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
+_MISSING = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
+
+# The guest has the merged-/usr layout whatever the host has: one place for each name.
+MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib32": "usr/lib32", "lib64": "usr/lib64"}
+
+# Loaded by name at run time, so no program lists it: glibc needs it to end threads.
+_LOADED_BY_NAME = ("libgcc_s.so.1",)
+
+
+def shared_libraries(programs: Iterable[Path]) -> list[Path]:
+    """The shared libraries, with the loader, of all these programs and extension modules.
+
+    Raises: InfrastructureError if a library is missing on the host.
+    """
+    found: set[str] = set()
+    paths = [str(path) for path in programs if _is_elf(path)]
+    for start in range(0, len(paths), 200):
+        output = _ldd(paths[start : start + 200])
+        missing = _MISSING.search(output)
+        if missing:
+            raise InfrastructureError(
+                f"the shared library {missing[1]} of a program to lift into the guest is not on this host; "
+                "run 'ldd' on the host's tools, and repair the package that is broken"
+            )
+        found.update(_LIBRARY.findall(output))
+    folders = {Path(path).parent for path in found}
+    found.update(str(folder / name) for folder in folders for name in _LOADED_BY_NAME if (folder / name).exists())
+    return [Path(path) for path in sorted(found)]
+
+
+def _ldd(paths: Sequence[str]) -> str:
+    # ldd exits with 1 when one of several files is static; its text says all we need.
+    environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([str(need("ldd")), *paths], capture_output=True, text=True, env=environment, check=False)
+    return done.stdout
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def guest_path(path: Path) -> str:
+    """Where a host path lies in the guest's merged layout, without a leading slash."""
+    first, _, rest = str(path).lstrip("/").partition("/")
+    return f"{MERGED[first]}/{rest}" if first in MERGED and rest else f"{first}/{rest}".rstrip("/")
+
+
+def add_with_symlinks(archive: CpioWriter, path: Path) -> None:
+    """Add a host file at its own path, and every symlink that leads from there to the real file."""
+    for _ in range(40):
+        if not path.is_symlink():
+            archive.copy(guest_path(path), path)
+            return
+        target = path.readlink()
+        archive.symlink(guest_path(path), str(target) if target.is_absolute() else _relative(path, target))
+        path = path.parent.resolve() / target
+    raise InfrastructureError(f"too many symbolic links at {path}; repair that path on the host")
+
+
+def _relative(link: Path, target: Path) -> str:
+    """A relative target, kept right when the link itself moved to the merged layout."""
+    return "/" + guest_path(Path(_normal(link.parent.resolve() / target)))
+
+
+def _normal(path: Path) -> str:
+    import os.path
+
+    return os.path.normpath(path)
+
+
+def add_merged_layout(archive: CpioWriter) -> None:
+    """The folders of /usr and the symlinks of the root that lead there."""
+    for name, target in MERGED.items():
+        archive.folder(target)
+        archive.symlink(name, target)

@@ -1,0 +1,90 @@
+"""What a machine is, to everything above it: the protocol each provider's machines follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_kernelfs.kernels.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """The size of a machine: ``memory`` in bytes, number of ``cpus``."""
+
+    memory: int
+    cpus: int
+
+
+@dataclass(frozen=True)
+class DiskSpec:
+    """A disk to attach: ``size`` in bytes; speeds in bytes or operations per second, 0 for no limit."""
+
+    size: int
+    write_bps: int = 0
+    read_bps: int = 0
+    iops: int = 0
+
+
+class Machine(Protocol):
+    """A running machine.
+
+    Every method raises KernelPanic or KernelMisbehaved if the machine died,
+    GuestTimeout if it did not answer in time, InfrastructureError if we failed.
+    """
+
+    kernel: Kernel
+
+    @property
+    def alive(self) -> bool:
+        """False once the machine is known to be gone or beyond use."""
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
+        """Run a function of ``pytest_kernelfs.guest`` inside, and give its value.
+
+        Raises besides: GuestCommandError if the function raised.
+        """
+
+    def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
+        """Run the function ``name`` of the module text ``source`` inside, and give its value."""
+
+    def attach_disk(self, spec: DiskSpec) -> str:
+        """Attach a fresh, empty disk; gives its serial number, under which the guest finds it."""
+
+    def detach_disk(self, serial: str) -> None:
+        """Detach a disk and forget its content."""
+
+    def throttle_disk(self, serial: str, spec: DiskSpec) -> None:
+        """Set the speed of a disk from now on to that of ``spec``."""
+
+    def console(self) -> str:
+        """All that the serial console has printed."""
+
+    def destroy(self) -> None:
+        """End the machine at once and remove all it left; may be called again."""
+
+
+class Provider(Protocol):
+    """Turns a kernel into a running machine."""
+
+    name: str
+
+    def describe(self) -> str:
+        """For the report's header: the provider, its version, the accelerator and why."""
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        """Start a machine and wait until it answers.
+
+        Raises: InfrastructureError (with the tail of the console), ProviderUnavailable.
+        """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What providers need to know of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg."""
+
+    cache_root: Path
+    boot_timeout: float = 120.0
+    accel: str = "auto"

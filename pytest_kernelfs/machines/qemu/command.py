@@ -1,0 +1,69 @@
+"""QEMU's command line: one for every kernel and machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.machine import MachineSpec
+from pytest_kernelfs.machines.qemu.binary import Qemu
+
+# Names below a machine's folder.
+QMP_SOCKET = "qmp"
+AGENT_SOCKET = "agent"
+CONSOLE = "console.log"
+
+# Eight root ports share a slot as its functions; every port takes one disk at a time.
+_PORTS_PER_SLOT = 8
+_FIRST_SLOT = 0x10
+DISK_PORTS = 24
+
+# panic=-1 with -no-reboot makes QEMU end the moment a kernel panics. Warnings and worse reach the console.
+KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 loglevel=5 random.trust_cpu=on net.ifnames=0"
+
+
+def qemu_command(
+    qemu: Qemu, accel: str, kernel: Kernel, initramfs: Path, spec: MachineSpec, folder: Path
+) -> list[str]:
+    """The command that boots a kernel; sockets and the console lie in ``folder``."""
+    return [
+        str(qemu.path),
+        "-name", f"kernelfs-{kernel.version}",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "q35,usb=off,vmport=off,hpet=off", *_accelerator(accel),
+        "-smp", str(spec.cpus), "-m", f"{spec.memory >> 10}K",
+        "-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", KERNEL_ARGUMENTS,
+        "-serial", f"file:{folder / CONSOLE}",
+        "-qmp", f"unix:{folder / QMP_SOCKET},server=on,wait=off",
+        "-device", "vmgenid,guid=auto",
+        "-device", "virtio-rng-pci",
+        "-device", "virtio-serial-pci",
+        "-chardev", f"socket,id=agent,path={folder / AGENT_SOCKET},server=on,wait=off",
+        "-device", "virtserialport,chardev=agent,name=kernelfs",
+        *_disk_ports(),
+    ]  # fmt: skip
+
+
+def port_name(index: int) -> str:
+    """The bus that disk number ``index`` is plugged into."""
+    return f"port{index}"
+
+
+def _accelerator(accel: str) -> list[str]:
+    if accel == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    # The default translation cache of 1 GiB is reserved for each machine; none comes near it.
+    return ["-accel", "tcg,tb-size=128", "-cpu", "max"]
+
+
+def _disk_ports() -> list[str]:
+    options = []
+    for index in range(DISK_PORTS):
+        slot, function = divmod(index, _PORTS_PER_SLOT)
+        multifunction = ",multifunction=on" if function == 0 else ""
+        address = f"{_FIRST_SLOT + slot:#x}.{function:#x}"
+        options += [
+            "-device",
+            f"pcie-root-port,id={port_name(index)},chassis={index + 1},addr={address}{multifunction}",
+        ]
+    return options

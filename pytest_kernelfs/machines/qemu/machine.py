@@ -1,0 +1,167 @@
+"""A machine that QEMU runs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelMisbehaved, KernelPanic
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from pytest_kernelfs.machines.machine import DiskSpec
+from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET
+from pytest_kernelfs.machines.qemu.disks import DiskBay
+from pytest_kernelfs.machines.qemu.process import QemuProcess
+from pytest_kernelfs.machines.qemu.qmp import Monitor
+from pytest_kernelfs.machines.verdict import panic_text, tail
+
+# A panicking kernel prints for a while before QEMU ends.
+_LAST_WORDS_S = 5.0
+_POLL_S = 0.002
+
+
+@final
+class QemuMachine:
+    """A machine from its QEMU process on; see ``machines.machine.Machine``."""
+
+    def __init__(self, kernel: Kernel, process: QemuProcess, folder: Path) -> None:
+        self.kernel = kernel
+        self._process = process
+        self._folder = folder
+        self._channel: GuestChannel | None = None
+        self._monitor: Monitor | None = None
+        self._disks: DiskBay | None = None
+        self._last_console = ""
+        self._died: KernelfsError | None = None
+
+    def __repr__(self) -> str:
+        state = "running" if self.alive else "gone"
+        return f"<QemuMachine {self.kernel.release} pid={self._process.pid} {state}>"
+
+    @property
+    def alive(self) -> bool:
+        return self._died is None and not self._process.ended()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the guest answers.
+
+        Raises: InfrastructureError, with what the console printed, if it panics, ends or stays silent.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            self._channel = GuestChannel(self._connect(deadline), deadline)
+        except GuestTimeout:
+            raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
+        except (ChannelLost, OSError) as error:
+            self._process.ended(_LAST_WORDS_S)
+            if panic_text(self.console()):
+                raise InfrastructureError(self._boot_report("panicked while it booted")) from None
+            raise InfrastructureError(
+                self._boot_report(f"ended while it booted ({self._process.complaint() or error})")
+            ) from None
+
+    def _connect(self, deadline: float) -> socket.socket:
+        path = str(self._folder / AGENT_SOCKET)
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(path)
+            except OSError as error:
+                connection.close()
+                if self._process.ended():
+                    raise ChannelLost("QEMU ended") from error
+                if time.monotonic() > deadline:
+                    raise GuestTimeout("QEMU made no socket") from error
+                time.sleep(_POLL_S)
+            else:
+                return connection
+
+    def _boot_report(self, what: str) -> str:
+        return (
+            f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
+            f"{tail(panic_text(self.console()) or self.console())}\n"
+            "If the machine was only slow, give it more time with --kernelfs-boot-timeout SECONDS; "
+            "if KVM is to blame, try --kernelfs-accel tcg."
+        )
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
+        return self._call("name", call_payload(function), args, kwargs, timeout)
+
+    def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
+        return self._call("source", (source, name), args, {}, timeout)
+
+    def _call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
+        if self._died is not None:
+            raise self._died
+        if self._channel is None:
+            raise InfrastructureError("the machine has not been waited for")
+        try:
+            return self._channel.call(kind, payload, args, kwargs, timeout)
+        except ChannelLost as lost:
+            self._died = self._explain(str(lost))
+            raise self._died from None
+        except GuestTimeout:
+            panic = panic_text(self.console())
+            if panic is None:
+                raise
+            self._died = self._panicked(panic)
+            raise self._died from None
+
+    def _explain(self, seen: str) -> KernelfsError:
+        """What ended the machine: the kernel under test, or we."""
+        ended = self._process.ended(_LAST_WORDS_S)
+        panic = panic_text(self.console())
+        if panic is not None:
+            return self._panicked(panic)
+        if not ended:
+            return KernelMisbehaved(
+                f"kernel {self.kernel.release} closed its channel but runs on ({seen}): the agent was killed, or "
+                f"memory ran out. The console's last lines:\n{tail(self.console())}"
+            )
+        complaint = self._process.complaint()
+        if complaint == "exit code 0":
+            return KernelMisbehaved(
+                f"the machine with kernel {self.kernel.release} was shut down or rebooted during the test. "
+                f"The console's last lines:\n{tail(self.console())}"
+            )
+        return InfrastructureError(f"QEMU ended during the test ({complaint}); run the test again")
+
+    def _panicked(self, panic: str) -> KernelPanic:
+        return KernelPanic(f"kernel {self.kernel.release} panicked:\n{panic}")
+
+    def attach_disk(self, spec: DiskSpec) -> str:
+        return self._bay().attach(spec)
+
+    def detach_disk(self, serial: str) -> None:
+        self._bay().detach(serial)
+
+    def throttle_disk(self, serial: str, spec: DiskSpec) -> None:
+        self._bay().throttle(serial, spec)
+
+    def _bay(self) -> DiskBay:
+        if self._disks is None:
+            self._monitor = Monitor(self._folder / QMP_SOCKET)
+            self._disks = DiskBay(self._monitor, self._folder)
+        return self._disks
+
+    def console(self) -> str:
+        path = self._folder / CONSOLE
+        if path.exists():
+            self._last_console = path.read_text(errors="replace").replace("\r", "")
+        return self._last_console
+
+    def destroy(self) -> None:
+        self.console()
+        self._process.kill()
+        if self._channel is not None:
+            self._channel.close()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._died is None:
+            self._died = InfrastructureError("the machine was destroyed and is used no more")

@@ -1,0 +1,57 @@
+"""A QEMU process: started so that it cannot outlive us, ended at once."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+
+from pytest_kernelfs.cache import explain_os_errors
+from pytest_kernelfs.machines import lease
+from pytest_kernelfs.tools import need
+
+_STDERR = "qemu.stderr"
+
+
+class QemuProcess:
+    """A running QEMU whose files lie in ``folder``.
+
+    The kernel sends it SIGKILL when the thread that started it ends, so it
+    has to be started from a thread that lives as long as the run.
+    """
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        """Raises: InfrastructureError if it cannot be started."""
+        self._folder = folder
+        self._ending = threading.Lock()
+        guarded = [str(need("setpriv")), "--pdeathsig", "KILL", *command]
+        with explain_os_errors("start a machine", folder), (folder / _STDERR).open("wb") as stderr:
+            self._process = subprocess.Popen(
+                guarded, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd="/", start_new_session=True
+            )
+        lease.write(folder, self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self, within: float = 0.0) -> bool:
+        """Whether it has ended, waiting up to ``within`` seconds for it."""
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def complaint(self) -> str:
+        """What QEMU printed, and its exit code if it has one."""
+        text = (self._folder / _STDERR).read_text(errors="replace").strip() if self._folder.exists() else ""
+        code = self._process.poll()
+        return f"exit code {code}{': ' + text if text else ''}" if code is not None else text
+
+    def kill(self) -> None:
+        """End it at once and wait for it."""
+        with self._ending:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()

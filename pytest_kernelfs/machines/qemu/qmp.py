@@ -1,0 +1,79 @@
+"""The QEMU monitor, for synchronous callers in any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_kernelfs.errors import InfrastructureError
+
+_T = TypeVar("_T")
+DEFAULT_TIMEOUT_S = 10.0
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for all monitors, in a thread of its own: a test may be running a loop itself."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="kernelfs-qmp", daemon=True).start()
+    return loop
+
+
+class Monitor:
+    """A connection to a QEMU monitor socket."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect and negotiate.
+
+        Raises: InfrastructureError.
+        """
+        from qemu.qmp import EventListener, QMPClient
+
+        self._path = path
+        self._events = EventListener(names=["DEVICE_DELETED"])
+        self._client = QMPClient("kernelfs")
+        self._client.register_listener(self._events)
+        self._await(self._client.connect(str(path)), DEFAULT_TIMEOUT_S, "connect")
+
+    def execute(self, command: str, timeout: float = DEFAULT_TIMEOUT_S, **arguments: Any) -> Any:
+        """Run one command and give what it returns; underscores in argument names stand for dashes.
+
+        Raises: InfrastructureError with QEMU's own words if it refuses, or does not answer in time.
+        """
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return self._await(self._client.execute(command, named), timeout, command)
+
+    def wait_deleted(self, device: str, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Wait until the guest has let go of a device.
+
+        Raises: InfrastructureError.
+        """
+
+        async def deleted() -> None:
+            async for event in self._events:
+                if event["data"].get("device") == device:
+                    return
+
+        self._await(deleted(), timeout, f"wait for the end of device {device}")
+
+    def close(self) -> None:
+        """Disconnect; a QEMU that is gone already is no error."""
+        try:
+            self._await(self._client.disconnect(), 2.0, "disconnect")
+        except InfrastructureError:
+            pass
+
+    def _await(self, work: Coroutine[Any, Any, _T], timeout: float, what: str) -> _T:
+        from qemu.qmp import QMPError
+
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout), _loop())
+        try:
+            return future.result()
+        except (asyncio.TimeoutError, TimeoutError):  # one class only from Python 3.11 on
+            raise InfrastructureError(f"QEMU did not answer '{what}' within {timeout:g} s") from None
+        except (QMPError, OSError, EOFError) as error:
+            raise InfrastructureError(f"QEMU refused '{what}': {error}") from error

@@ -1,0 +1,181 @@
+"""The machine as a test holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
+from pytest_kernelfs.guest import commands, files, kmsg
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines import modprobe
+from pytest_kernelfs.machines.machine import Machine
+from pytest_kernelfs.machines.source import self_contained_source
+
+DEFAULT_TIMEOUT_S = 60.0
+# What the channel and a killed command may take on top of a command's own time.
+_GRACE_S = 10.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command in the guest did: ``rc`` is negative for a signal, ``duration`` is in seconds."""
+
+    command: str
+    rc: int
+    stdout: str
+    stderr: str
+    duration: float
+
+    @property
+    def succeeded(self) -> bool:
+        return self.rc == 0
+
+    @property
+    def failed(self) -> bool:
+        return self.rc != 0
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One record of the kernel's log; ``seconds`` since boot, ``level`` as in syslog (3 is an error)."""
+
+    seq: int
+    level: int
+    seconds: float
+    text: str
+
+    def __str__(self) -> str:
+        return f"[{self.seconds:12.6f}] {self.text}"
+
+
+@final
+class VM:
+    """A running machine with the kernel under test."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._wedged = False
+
+    def __repr__(self) -> str:
+        return f"<vm {self.kernel.release}{'' if self.usable else ' (gone)'}>"
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel it runs."""
+        return self.machine.kernel
+
+    @property
+    def usable(self) -> bool:
+        """False once it died, or left a call unanswered."""
+        return self.machine.alive and not self._wedged
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        check: bool = False,
+        input: str | bytes | None = None,  # noqa: A002  (the name subprocess uses)
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CommandResult:
+        """Run a command in the guest: text through the shell, a list as it is.
+
+        Raises: GuestTimeout after ``timeout`` seconds, when its whole process group has been killed;
+        GuestCommandError if ``check`` and it failed; KernelPanic or KernelMisbehaved if the machine died.
+        """
+        shown = command if isinstance(command, str) else " ".join(command)
+        stdin = input.encode() if isinstance(input, str) else input
+        words = command if isinstance(command, str) else list(command)
+        raw = self.guest(
+            commands.run, words, timeout, stdin, cwd, dict(env) if env else None, timeout=timeout + _GRACE_S
+        )
+        stdout, stderr = (raw[name].decode("utf-8", "replace") for name in ("stdout", "stderr"))
+        if raw["rc"] is None:
+            self._wedged = self._wedged or bool(raw["stuck"])
+            raise GuestTimeout(_timeout_message(shown, timeout, raw["stuck"], stdout, stderr))
+        result = CommandResult(shown, raw["rc"], stdout, stderr, raw["duration"])
+        if check and result.failed:
+            raise GuestCommandError(
+                f"the command {shown!r} failed with {result.rc} on kernel {self.kernel.version}:\n"
+                f"{(stderr or stdout).rstrip() or '(it printed nothing)'}"
+            )
+        return result
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
+        """Run a Python function of the test's own in the guest, and give its value.
+
+        The function's source is sent along with the functions, imports of the standard library and
+        simple constants it uses from its module. Arguments and value are plain: None, bool, int, float,
+        str, bytes, list, tuple, dict, set.
+
+        Raises: UsageError if it needs what cannot be sent; GuestCommandError with its traceback if it
+        raised; GuestTimeout; KernelPanic or KernelMisbehaved if the machine died.
+        """
+        source = self_contained_source(function)
+        return self._watch(lambda: self.machine.call_source(source, function.__name__, *args, timeout=timeout))
+
+    def guest(self, function: Callable[..., Any], *args: Any, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
+        """Run a function of ``pytest_kernelfs.guest`` in the guest."""
+        return self._watch(lambda: self.machine.call(function, *args, timeout=timeout))
+
+    def _watch(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except GuestTimeout:
+            self._wedged = True
+            raise
+
+    def put(self, source: Path | str | bytes, target: str, *, mode: int | None = None) -> None:
+        """Bring a host file (a path) or content (bytes) to the path ``target`` in the guest.
+
+        Raises: UsageError if the host file cannot be read; GuestCommandError.
+        """
+        if not target.startswith("/"):
+            raise UsageError(f"vm.put: the target {target!r} is no absolute path in the guest")
+        try:
+            data = source if isinstance(source, bytes) else Path(source).read_bytes()
+            mode = mode or (0o644 if isinstance(source, bytes) else Path(source).stat().st_mode & 0o7777)
+        except OSError as error:
+            raise UsageError(f"vm.put: cannot read {source!s}: {error.strerror}") from error
+        for start in range(0, max(len(data), 1), _CHUNK):
+            self.guest(files.put, target, data[start : start + _CHUNK], mode, start > 0)
+
+    def get(self, source: str, target: Path | str | None = None) -> bytes:
+        """The content of a guest file, also written to the host path ``target`` if that is given.
+
+        Raises: GuestCommandError if it cannot be read.
+        """
+        parts = []
+        while not parts or len(parts[-1]) == _CHUNK:
+            parts.append(self.guest(files.get, source, sum(map(len, parts)), _CHUNK))
+        data = b"".join(parts)
+        if target is not None:
+            Path(target).write_bytes(data)
+        return data
+
+    def modprobe(self, name: str, **parameters: object) -> None:
+        """Load a module with its dependencies; one that the machine was not given is brought from the host.
+
+        Raises: GuestCommandError if this kernel has no such module, or it refuses to load.
+        """
+        modprobe.load(self, name, parameters)
+
+    def dmesg(self, since: int = 0) -> list[LogRecord]:
+        """The kernel's log from the record number ``since`` on."""
+        return [LogRecord(**record) for record in self.guest(kmsg.read, since)]
+
+    def mark_dmesg(self, text: str) -> int:
+        """Write a line into the kernel's log; gives the record number to pass to ``dmesg``."""
+        return int(self.guest(kmsg.mark, f"kernelfs: {text}"))
+
+
+def _timeout_message(command: str, timeout: float, stuck: str, stdout: str, stderr: str) -> str:
+    ending = f"SIGKILL did not end it ({stuck})" if stuck else "its process group was killed"
+    printed = (stdout + stderr).strip()
+    shown = f"; it had printed:\n{printed[-2000:]}" if printed else "; it had printed nothing"
+    return f"the command {command!r} did not end within {timeout:g} s; {ending}{shown}"

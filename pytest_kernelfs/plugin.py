@@ -1,0 +1,201 @@
+"""pytest's hooks: each a few lines that call a room below. Nothing heavy is imported before a test needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kernelfs import config as options
+from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
+from pytest_kernelfs.fixtures import RUN
+from pytest_kernelfs.run import Run
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels import Candidate
+
+_WORKER_INPUT = "kernelfs"
+_UNRESOLVED = "unresolved"
+
+_MARKERS = (
+    'kernel(constraint): run only on kernels that match, such as ">=5.10,<6.0"; skipped on others',
+    'kernel_xfail(constraint, *, reason): expected to fail on kernels that match, such as "<5.10"; "" matches all',
+    'isolation(scope): which tests share the machine: "test", "class", "module" or "session"',
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    try:
+        settings = options.read(config)
+    except KernelfsError as error:
+        raise pytest.UsageError(str(error)) from None
+    handed_down = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
+    run = config.stash[RUN] = Run(settings, handed_down)
+    if not _is_worker(config):
+        config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Kernels typed on the command line are checked before anything else, and fetched at once for xdist's workers."""
+    run = session.config.stash[RUN]
+    if not run.config.explicit or _is_worker(session.config):
+        return
+    with _usage_errors():
+        candidates = run.resolve()
+        if _is_xdist_controller(session.config):
+            _fetch(session.config, candidates)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    from pytest_kernelfs.report.header import header_lines
+
+    run = config.stash[RUN]
+    return header_lines(run) if run.config.explicit else []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that reaches ``kernel``, itself or through another fixture, once for each kernel."""
+    if "kernel" not in metafunc.fixturenames:
+        return
+    run = metafunc.config.stash[RUN]
+    try:
+        ids = run.ids
+    except KernelfsError as error:
+        metafunc.parametrize("kernel", [error], ids=[_UNRESOLVED], indirect=True, scope="session")
+        return
+    metafunc.parametrize("kernel", list(ids.values()), ids=list(ids), indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    from pytest_kernelfs.markers import apply_markers
+    from pytest_kernelfs.report.results import KERNEL_PROPERTY
+
+    with _usage_errors():
+        for item in items:
+            candidate = _candidate(item)
+            if candidate is not None:
+                apply_markers(item, candidate)
+                item.user_properties.append((KERNEL_PROPERTY, config.stash[RUN].id_of(candidate)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch what the selected tests need before the first of them starts; say what cannot be had at once."""
+    config = session.config
+    if _is_worker(config) or config.option.collectonly:
+        return
+    needed = {item.callspec.params["kernel"]: None for item in session.items if _kernel_parameter(item) is not None}
+    with _usage_errors():
+        for parameter in needed:
+            if isinstance(parameter, KernelfsError):
+                raise parameter
+        if needed:
+            _fetch(config, [parameter for parameter in needed if not isinstance(parameter, KernelfsError)])
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """For kernels that were not typed on the command line, say now which they are."""
+    from pytest_kernelfs.report.header import header_lines
+
+    run = config.stash[RUN]
+    return header_lines(run) if run.resolved_already and not run.config.explicit else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    from pytest_kernelfs.report import verdicts
+
+    if call.excinfo is not None:
+        verdicts.hide_our_frames(call.excinfo)
+    report = yield
+    if call.excinfo is not None:
+        verdicts.judge(report, call.excinfo.value)
+    return report
+
+
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    from pytest_kernelfs.report import verdicts
+
+    return verdicts.status(report)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Before an xdist worker starts: tell it which kernels this run is about, so that all agree."""
+    run = node.config.stash[RUN]
+    if run.config.specs:
+        node.workerinput[_WORKER_INPUT] = run.hand_down()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(RUN, None)
+    if run is not None:
+        run.close()
+
+
+class MatrixReporter:
+    """Collects results, in the process that owns the terminal, and writes the matrix at the end."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._results = run.results
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._results.add(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._results:
+            return
+        from pytest_kernelfs.report.header import legend
+        from pytest_kernelfs.report.terminal import write_matrix
+
+        write_matrix(terminalreporter, self._results, legend(self._run))
+
+
+def _candidate(item: pytest.Item) -> Candidate | None:
+    parameter = _kernel_parameter(item)
+    return None if isinstance(parameter, KernelfsError) else parameter
+
+
+def _kernel_parameter(item: pytest.Item) -> Any:
+    """What ``pytest_generate_tests`` gave the item: a candidate, an error, or None for an item without a kernel."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("kernel") if callspec is not None else None
+
+
+def _fetch(config: pytest.Config, candidates: list[Candidate]) -> None:
+    from pytest_kernelfs.report.progress import download_progress
+
+    with download_progress() as progress:
+        config.stash[RUN].fetch_all(candidates, progress)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn an error of ours into pytest's own: one line and exit code 4, no traceback."""
+    try:
+        yield
+    except KernelfsError as error:
+        raise pytest.UsageError(f"kernelfs: {error}") from None
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _is_xdist_controller(config: pytest.Config) -> bool:
+    return config.pluginmanager.hasplugin("dsession")

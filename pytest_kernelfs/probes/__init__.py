@@ -1,0 +1,1 @@
+"""What samples the guest: unmount times, writeback, tasks in uninterruptible sleep."""

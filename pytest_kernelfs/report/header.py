@@ -1,0 +1,48 @@
+"""What a run says of itself before its first test: kernels, machines, cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_kernelfs.errors import KernelfsError
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels import Candidate
+    from pytest_kernelfs.run import Run
+
+
+def header_lines(run: Run) -> list[str]:
+    """The header; a part that cannot be told says why, and the error itself comes when a test needs it."""
+    return [*_kernel_lines(run), _machine_line(run), f"kernelfs: cache {run.config.cache_root}"]
+
+
+def describe(candidate: Candidate) -> str:
+    """A kernel for people: release and source."""
+    return f"{candidate.release} ({candidate.source})"
+
+
+def legend(run: Run) -> dict[str, str]:
+    """Kernel id -> what it is, in the order of the run; empty if the kernels are not known here."""
+    try:
+        return {name: describe(candidate) for name, candidate in run.ids.items()}
+    except KernelfsError:
+        return {}
+
+
+def _kernel_lines(run: Run) -> list[str]:
+    try:
+        ids = run.ids
+    except KernelfsError as error:
+        return [f"kernelfs: no kernel: {error}"]
+    how = "" if run.config.specs else ", the newest of this host's release: no --kernel was given"
+    lines = [f"kernelfs: kernel {name}: {describe(candidate)}{how}" for name, candidate in ids.items()]
+    return [*lines, *(f"kernelfs: {note}" for note in run.resolver.notes)]
+
+
+def _machine_line(run: Run) -> str:
+    config = run.config
+    try:
+        provider = run.provider.describe()
+    except KernelfsError as error:
+        provider = f"no machines: {error}"
+    return f"kernelfs: {provider}; isolation {config.isolation}, memory {config.memory >> 20}M, cpus {config.cpus}"

@@ -1,0 +1,58 @@
+"""Four verdicts, never mixed: which exception means that the kernel failed, and which that we did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.errors import (
+    GuestTimeout,
+    InfrastructureError,
+    KernelfsError,
+    KernelMisbehaved,
+    ProviderUnavailable,
+    UsageError,
+)
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_ERRORS = (InfrastructureError, ProviderUnavailable, UsageError)
+_FAILURES = (KernelMisbehaved, GuestTimeout)
+
+
+def hide_our_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Leave our own frames out of the traceback of an error that says all in its message."""
+    if not isinstance(excinfo.value, KernelfsError):
+        return
+    kept = excinfo.traceback.filter(lambda entry: not _is_ours(Path(str(entry.path))))
+    if kept:
+        excinfo.traceback = kept
+
+
+def judge(report: pytest.TestReport, error: BaseException) -> None:
+    """Attach the verdict to a report of a phase that ended in an error of ours."""
+    if not isinstance(error, KernelfsError) or not report.failed:
+        return
+    if isinstance(error, _ERRORS):
+        report.kernelfs_verdict = "error"  # type: ignore[attr-defined]
+    elif isinstance(error, _FAILURES) or report.when == "call":
+        report.kernelfs_verdict = "failed"  # type: ignore[attr-defined]
+    if report.when != "call":
+        # The frames of a set-up are ours and pytest's: they tell a user nothing.
+        report.longrepr = str(error)
+
+
+def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """Category, letter and word for pytest, where they differ from what the phase alone would say."""
+    if not report.failed or hasattr(report, "wasxfail"):
+        return None
+    verdict = getattr(report, "kernelfs_verdict", None)
+    if verdict == "error" and report.when == "call":
+        return "error", "E", "ERROR"
+    if verdict == "failed" and report.when in ("setup", "teardown"):
+        return "failed", "F", "FAILED"
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(_PACKAGE)

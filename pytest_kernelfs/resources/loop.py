@@ -1,0 +1,69 @@
+"""Loop devices on sparse files or on other block devices."""
+
+from __future__ import annotations
+
+from typing import final
+
+from pytest_kernelfs.guest import blocks, files
+from pytest_kernelfs.resources.disk import Disk
+from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.stack import ROOT, Resources
+from pytest_kernelfs.sizes import Size, format_size, parse_size
+
+
+@final
+class LoopDevice:
+    """A loop device: ``path`` is the device, ``backing`` the file or device behind it, ``size`` in bytes."""
+
+    def __init__(self, resources: Resources, path: str, backing: str, size: int, disk: Disk | None) -> None:
+        self.resources = resources
+        self.path = path
+        self.backing = backing
+        self.size = size
+        self.disk = disk
+
+    def __repr__(self) -> str:
+        return f"<loop device {self.path} {format_size(self.size)} on {self.backing}>"
+
+
+class LoopDeviceFactory:
+    """Makes loop devices: the ``loop_device_factory`` fixture."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def __call__(
+        self,
+        *,
+        size: Size = "512M",
+        on: Disk | Mount | None = None,
+        sector_size: int = 512,
+        read_only: bool = False,
+        direct_io: bool = False,
+    ) -> LoopDevice:
+        """Attach a loop device.
+
+        ``on`` is a mounted file system, to hold a sparse backing file of ``size`` bytes; a disk, which then
+        is itself what is behind the loop device (``size`` is the disk's); or None for a sparse file in
+        the machine's memory.
+
+        Raises: GuestCommandError with the kernel's reason.
+        """
+        if isinstance(on, Disk):
+            return self._attach(on.path, on.size, on, sector_size, read_only, direct_io)
+        folder = on.path if on is not None else f"{ROOT}/loop"
+        backing = f"{folder}/{self._resources.name('loop')}.img"
+        capacity = parse_size(size, "loop device size")
+        vm = self._resources.vm
+        vm.guest(blocks.make_sparse, backing, capacity)
+        self._resources.on_teardown(f"backing file {backing}", lambda: vm.guest(files.remove, backing))
+        disk = on.disk if on is not None else None
+        return self._attach(backing, capacity, disk, sector_size, read_only, direct_io)
+
+    def _attach(
+        self, backing: str, size: int, disk: Disk | None, sector_size: int, read_only: bool, direct_io: bool
+    ) -> LoopDevice:
+        vm = self._resources.vm
+        path: str = vm.guest(blocks.attach_loop, backing, read_only, direct_io, sector_size)
+        self._resources.on_teardown(f"loop device {path}", lambda: vm.guest(blocks.detach_loop, path))
+        return LoopDevice(self._resources, path, backing, size, disk)

@@ -1,0 +1,72 @@
+"""What every mounted thing can do, whether a file system or an overlay."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from pytest_kernelfs.assertions import umount_under
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.guest import files, mounts, syscalls
+from pytest_kernelfs.measure import Measurement
+from pytest_kernelfs.resources.stack import Resources
+from pytest_kernelfs.sizes import Size, parse_size
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.resources.disk import Disk
+
+
+class Mount:
+    """A mount in the guest.
+
+    ``path`` is where it is mounted, ``backing`` a folder on the file system
+    that its data is written back to, ``disk`` the disk below it, if it is on one.
+    """
+
+    kind = "mount"
+
+    def __init__(self, resources: Resources, path: str, backing: str, disk: Disk | None) -> None:
+        self.resources = resources
+        self.path = path
+        self.backing = backing
+        self.disk = disk
+
+    def _mounted(self) -> None:
+        """To be called once it is mounted: from now on it is unmounted with the test."""
+        self.resources.mounts.append(self)
+        self.resources.on_teardown(f"{self.kind} {self.path}", self.umount)
+
+    def write(self, path: str, size: Size) -> float:
+        """Write ``size`` bytes of incompressible data, generated beforehand, to a file of this mount.
+
+        Gives the seconds it took. Raises: UsageError, GuestCommandError.
+        """
+        if posixpath.isabs(path) or ".." in path.split("/"):
+            raise UsageError(f"{self.kind}.write: {path!r} is no path below {self.path}")
+        target = posixpath.join(self.path, path)
+        return float(self.resources.vm.guest(files.write, target, parse_size(size), timeout=300.0))
+
+    def sync(self) -> None:
+        """Write all dirty data of this file system back: syncfs(2)."""
+        self.resources.vm.guest(syscalls.sync_file_system, self.path, timeout=300.0)
+
+    def umount(self) -> None:
+        """Unmount; a mount that the test unmounted itself is no error.
+
+        Raises: GuestCommandError, naming who keeps it busy.
+        """
+        self.resources.vm.guest(mounts.umount, self.path, timeout=300.0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Note that it is no longer mounted."""
+        if self in self.resources.mounts:
+            self.resources.mounts.remove(self)
+
+    def assert_umount_under(self, seconds: float) -> Measurement:
+        """Unmount, and fail the test if the system call takes longer than ``seconds``.
+
+        Gives the measurement. Raises: AssertionError, UsageError.
+        """
+        __tracebackhide__ = True
+        return umount_under(self.resources.vm, seconds, [self])

@@ -1,0 +1,63 @@
+"""Everything that one test made in its machine, taken down in the reverse order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.machines.vm import VM
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.resources.mount import Mount
+
+# Where resources live in the guest.
+ROOT = "/run/kernelfs"
+MOUNTS = "/mnt"
+
+
+class Resources:
+    """The resources of one test.
+
+    One stack for all kinds: a loop device on an overlay goes before the
+    overlay, whatever factory made which.
+    """
+
+    def __init__(self, vm: VM) -> None:
+        self.vm = vm
+        self.mounts: list[Mount] = []
+        self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._numbers = itertools.count(1)
+
+    def name(self, kind: str) -> str:
+        """A name that no other resource of the test has: "overlay-3"."""
+        return f"{kind}-{next(self._numbers)}"
+
+    def on_teardown(self, what: str, undo: Callable[[], Any]) -> None:
+        """Have ``undo`` called when the test is over; ``what`` names it in errors."""
+        self._undo.append((what, undo))
+
+    def default_mounts(self) -> list[Mount]:
+        """What an assertion means that names no mount: the overlays, or all mounts if there are none."""
+        overlays = [mount for mount in self.mounts if mount.kind == "overlay"]
+        return overlays or list(self.mounts)
+
+    def close(self) -> list[str]:
+        """Take everything down; gives a line for each thing that would not go.
+
+        A machine that is gone has nothing to take down; on one that died or
+        stopped answering meanwhile, the rest is left to the machine's end.
+        """
+        problems = []
+        self.mounts.clear()
+        while self._undo:
+            what, undo = self._undo.pop()
+            if not self.vm.usable:
+                self._undo.clear()
+                break
+            try:
+                undo()
+            except KernelfsError as error:
+                problems.append(f"{what}: {error}")
+        return problems

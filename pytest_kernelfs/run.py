@@ -1,0 +1,149 @@
+"""One test run: its kernels, resolved and fetched once, its machines, its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_kernelfs.config import Config
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError, KernelNotFound
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels import Candidate, Kernel, Resolver
+    from pytest_kernelfs.kernels.settings import Progress
+    from pytest_kernelfs.machines.machine import MachineSpec
+    from pytest_kernelfs.machines.pool import MachinePool
+    from pytest_kernelfs.machines.qemu.provider import QemuProvider
+    from pytest_kernelfs.report.results import ResultTable
+
+
+class KernelsUnresolved(KernelfsError):
+    """The kernels of the run could not be resolved; every test that needs one ends in this error."""
+
+
+class Run:
+    """What the plugin keeps for a run. Everything is made on first use: most runs of most suites need nothing.
+
+    ``handed_down`` is what the controller of an xdist run resolved for its workers.
+    """
+
+    def __init__(self, config: Config, handed_down: Mapping[str, Any] | None = None) -> None:
+        self.config = config
+        self._handed_down = handed_down or {}
+        self._kernels: dict[str, Kernel] = {}
+        self._pool: MachinePool | None = None
+
+    @cached_property
+    def resolver(self) -> Resolver:
+        from pytest_kernelfs.cache import Cache
+        from pytest_kernelfs.kernels import KernelSettings, Resolver
+
+        config = self.config
+        return Resolver(
+            KernelSettings(
+                cache=Cache(config.cache_root),
+                debian_mirror=config.debian_mirror,
+                debian_keyring=config.debian_keyring,
+                flavour=config.flavour,
+                offline=config.offline,
+                progress=self._progress,
+            )
+        )
+
+    _progress: Progress | None = None
+
+    def resolve(self) -> list[Candidate]:
+        """The kernels of this run.
+
+        Raises: UsageError, KernelNotFound, InfrastructureError; the same again when asked again.
+        """
+        if isinstance(self._resolved, KernelfsError):
+            raise self._resolved
+        return self._resolved
+
+    @cached_property
+    def _resolved(self) -> list[Candidate] | KernelfsError:
+        from pytest_kernelfs.kernels import Candidate
+
+        if "error" in self._handed_down:
+            return KernelsUnresolved(self._handed_down["error"])
+        if "candidates" in self._handed_down:
+            return [Candidate.from_dict(data) for data in self._handed_down["candidates"]]
+        try:
+            return self.resolver.resolve(self.config.specs) if self.config.specs else [self.resolver.default()]
+        except KernelfsError as error:
+            return error
+
+    @property
+    def resolved_already(self) -> bool:
+        """Whether anything has asked for the kernels yet."""
+        return "_resolved" in self.__dict__
+
+    def hand_down(self) -> dict[str, Any]:
+        """What a worker of xdist needs to know of the kernels."""
+        try:
+            return {"candidates": [candidate.to_dict() for candidate in self.resolve()]}
+        except KernelfsError as error:
+            return {"error": str(error)}
+
+    @cached_property
+    def ids(self) -> dict[str, Candidate]:
+        """Parameter id -> candidate, in the order of the specs. Raises: as ``resolve``."""
+        from pytest_kernelfs.kernels import unique_ids
+
+        candidates = self.resolve()
+        return dict(zip(unique_ids(candidates), candidates, strict=True))
+
+    def kernel(self, candidate: Candidate) -> Kernel:
+        """The fetched kernel. Raises: InfrastructureError, ProviderUnavailable."""
+        if candidate.checksum not in self._kernels:
+            self._kernels[candidate.checksum] = self.resolver.fetch(candidate)
+        return self._kernels[candidate.checksum]
+
+    def fetch_all(self, candidates: Sequence[Candidate], progress: Progress | None) -> None:
+        """Fetch these kernels and settle the accelerator, before any test waits for it.
+
+        Raises: InfrastructureError, ProviderUnavailable.
+        """
+        self._progress = progress
+        self.provider.describe()
+        for candidate in candidates:
+            self.provider.prove(self.kernel(candidate))
+
+    @cached_property
+    def provider(self) -> QemuProvider:
+        from pytest_kernelfs.machines.machine import Settings
+        from pytest_kernelfs.machines.qemu.provider import QemuProvider
+
+        config = self.config
+        return QemuProvider(Settings(config.cache_root, config.boot_timeout, config.accel))
+
+    @property
+    def pool(self) -> MachinePool:
+        if self._pool is None:
+            from pytest_kernelfs.machines.pool import MachinePool
+
+            self._pool = MachinePool(self.provider)
+        return self._pool
+
+    @property
+    def machine_spec(self) -> MachineSpec:
+        from pytest_kernelfs.machines.machine import MachineSpec
+
+        return MachineSpec(self.config.memory, self.config.cpus)
+
+    def id_of(self, candidate: Candidate) -> str:
+        """The parameter id of a candidate of this run."""
+        return next(name for name, known in self.ids.items() if known == candidate)
+
+    @cached_property
+    def results(self) -> ResultTable:
+        from pytest_kernelfs.report.results import ResultTable
+
+        return ResultTable()
+
+    def close(self) -> None:
+        """End every machine."""
+        if self._pool is not None:
+            self._pool.close()
