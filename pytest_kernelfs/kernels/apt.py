@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -10,10 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_kernelfs import tools
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError
 
 _FORMAT = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(SOURCESENTRY)"
 _PROXY = re.compile(r'Acquire::(https?)::Proxy(?:::([^ ]+))? "([^"]*)";')
 _VALID_UNTIL = re.compile(r'Acquire::Check-Valid-Until "([^"]*)";')
+_CONFIGURED_BY = (
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/*",
+    "etc/apt/apt.conf",
+    "etc/apt/apt.conf.d/*",
+)
 _NO = {"no", "false", "without", "off", "disable", "0"}
 
 
@@ -35,11 +46,32 @@ class AptFacts:
     proxies: dict[str, str] = field(default_factory=dict)
 
 
-def read_apt() -> AptFacts:
-    """Ask the host's apt. Nothing is raised: without apt there is nothing to know."""
-    config = _ask(["apt-config", "dump"])
-    targets = _ask(["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"])
+def read_apt(cache: Cache) -> AptFacts:
+    """Ask the host's apt, or recall its answer if its configuration is still the same.
+
+    Nothing is raised: without apt there is nothing to know.
+    """
+    # apt can need half a second for this, as long as a whole test.
+    record = cache.root / "apt" / f"{_fingerprint()}.json"
+    try:
+        config, targets = json.loads(record.read_text())
+    except (OSError, ValueError):
+        config = _ask(["apt-config", "dump"])
+        targets = _ask(["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"])
+        if config and targets:
+            with contextlib.suppress(InfrastructureError):  # a read-only cache stays usable
+                cache.write_text(record, json.dumps([config, targets]))
     return AptFacts(tuple(_sources(targets.splitlines())), _check_valid_until(config), _proxies(config))
+
+
+def _fingerprint() -> str:
+    """A name for the state of apt's configuration files."""
+    facts = [os.environ.get("APT_CONFIG", "")]
+    for path in sorted(path for pattern in _CONFIGURED_BY for path in Path("/").glob(pattern)):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            facts.append(f"{path} {status.st_mtime_ns} {status.st_size}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
 def _ask(command: Sequence[str]) -> str:

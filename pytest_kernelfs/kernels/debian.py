@@ -15,12 +15,12 @@ from urllib.parse import quote
 from pytest_kernelfs.errors import KernelfsError, KernelNotFound
 from pytest_kernelfs.kernels.apt import AptFacts, read_apt
 from pytest_kernelfs.kernels.download import UnreachableError, Web
-from pytest_kernelfs.kernels.index import IndexedKernel, flavour_of
+from pytest_kernelfs.kernels.index import IndexedKernel
 from pytest_kernelfs.kernels.kernel import Candidate, Package
 from pytest_kernelfs.kernels.mirrors import Mirrors, find_mirrors, known_suites, with_companions
 from pytest_kernelfs.kernels.settings import KernelSettings
 from pytest_kernelfs.kernels.signature import UnknownSignerError
-from pytest_kernelfs.kernels.spec import KernelSpec
+from pytest_kernelfs.kernels.spec import KernelSpec, flavour_of
 from pytest_kernelfs.kernels.suite import ExpiredError, Suite, SuiteReader
 from pytest_kernelfs.kernels.version import KernelVersion
 
@@ -74,7 +74,7 @@ class DebianSource:
 
     @cached_property
     def _apt(self) -> AptFacts:
-        return read_apt()
+        return read_apt(self._settings.cache)
 
     @cached_property
     def web(self) -> Web:
@@ -156,6 +156,7 @@ class DebianSource:
     def _read(self, names: Sequence[str]) -> None:
         """Read suites side by side; one that cannot be had is only remembered, unless that goes for all."""
         missing = [name for name in names if name not in self._suites]
+        _ = self._mirrors, self._reader  # made once, before there are threads
         for name, state in zip(missing, _side_by_side(self._read_one, missing), strict=True):
             self._suites[name] = state
         states = [self._suites[name] for name in names]
@@ -191,7 +192,7 @@ class DebianSource:
         if partial:
             return KernelNotFound(
                 f"the kernel {spec.text!r} is in Debian's index, but not all of its packages are: "
-                f"{partial[0]}; {self._instead(spec)}"
+                f"{partial[-1]}; {self._instead(spec)}"
             )
         flavours = sorted({offer.flavour for offer in self._offers() if _fits(offer, spec)})
         if flavours:
@@ -205,15 +206,11 @@ class DebianSource:
         )
 
     def _instead(self, spec: KernelSpec) -> str:
-        offers = _sorted([offer for offer in self._offers() if offer.flavour == self._settings.flavour])
-        if spec.kind == "series":  # the newest of each series: its neighbours would be all of one
-            offers = list({offer.version.series: offer for offer in offers}.values())
-        versions = list({offer.version: offer for offer in offers}.values())
-        wanted = KernelVersion.from_release(spec.value)
-        place = bisect_left([offer.version for offer in versions], wanted)
-        start = max(0, min(place - 1, len(versions) - 3))
-        near = [_named(offer, spec) for offer in versions[start : start + 3]]
-        return f"the nearest are {', '.join(near)}, {_LIST}" if near else f"none is there, {_LIST}"
+        flavour = flavour_of(spec.value) if spec.kind == "release" else self._settings.flavour
+        near = _nearest([offer for offer in self._offers() if offer.flavour == flavour], spec)
+        if not near:
+            return f"of the flavour {flavour or spec.value!r} there are none, {_LIST}"
+        return f"the nearest are {', '.join(near)}, {_LIST}"
 
 
 def fetch_packages(candidate: Candidate, folder: Path, web: Web) -> list[Path]:
@@ -246,8 +243,22 @@ def _partly_fits(release: str, spec: KernelSpec, flavour: str) -> bool:
     return same and flavour_of(release) == flavour
 
 
-def _named(offer: Offer, spec: KernelSpec) -> str:
-    return offer.kernel.release if spec.kind == "release" else str(offer.version)
+def _nearest(offers: Sequence[Offer], spec: KernelSpec) -> list[str]:
+    """Up to three names of what lies around the wanted version."""
+    offers = _sorted(offers)
+    wanted = KernelVersion.from_release(spec.value)
+    if spec.kind == "release":
+        # Debian's old releases do not tell the stable level: the newest of the series is the best guess.
+        same = [offer.kernel.release for offer in offers if offer.version.series == wanted.series]
+        if same:
+            return same[-3:]
+    if spec.kind == "series":  # the newest of each series: its neighbours would be all of one
+        offers = list({offer.version.series: offer for offer in offers}.values())
+    distinct = list({offer.version: offer for offer in offers}.values())
+    place = bisect_left([offer.version for offer in distinct], wanted)
+    start = max(0, min(place - 1, len(distinct) - 3))
+    around = distinct[start : start + 3]
+    return [offer.kernel.release if spec.kind == "release" else str(offer.version) for offer in around]
 
 
 def _newest(offers: Sequence[Offer]) -> Offer:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pytest_kernelfs.kernels.mirrors import CODENAMES
 
-_OS_RELEASE = Path("/etc/os-release")
+OS_RELEASE = Path("/etc/os-release")
 
 
-def host_suite(os_release: Path = _OS_RELEASE) -> str:
+def host_suite() -> str:
     """The code name of the host's Debian release; ``stable`` on a host that is none."""
     try:
-        text = os_release.read_text(errors="replace")
+        text = OS_RELEASE.read_text(errors="replace")
     except OSError:
         return "stable"
     fields = dict(line.partition("=")[::2] for line in text.splitlines())

@@ -22,7 +22,6 @@ _WANTED = re.compile(rb"\nPackage: linux-(?:image|binary|modules|base)-(?!unsign
 _NAME = re.compile(r"linux-(image|binary|modules|base)-(.+)\Z")
 _META = re.compile(r"linux-image-(?:([a-z]+)-)?amd64\Z")
 _DEPENDS_ON_IMAGE = re.compile(r"\blinux-image-([0-9][^ ,|(]*)")
-_FLAVOUR = re.compile(r"-(?:([a-z]+)-)?amd64\Z")
 _CHUNK = 4 << 20
 _SPLIT_PARTS = ("binary", "modules", "base")
 
@@ -63,12 +62,6 @@ class Index:
             for release, version, files in data["kernels"]
         )
         return cls(tuple(kernels), data["missing"], data["defaults"])
-
-
-def flavour_of(release: str) -> str:
-    """``cloud``, ``rt``, ... or ``amd64`` for the general kernel; empty if the release is not Debian's."""
-    found = _FLAVOUR.search(release)
-    return "" if found is None else found[1] or "amd64"
 
 
 def read_index(path: Path) -> Index:

@@ -6,10 +6,11 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_kernelfs.errors import KernelNotFound, UsageError
+from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, UsageError
 from pytest_kernelfs.kernels.deb import DebInfo, read_info, unpack_kernel
 from pytest_kernelfs.kernels.image import ImageInfo, read_image
 from pytest_kernelfs.kernels.kernel import Candidate, LocalFiles
@@ -21,11 +22,40 @@ _IMAGE_PACKAGE = re.compile(r"linux-(?:image|binary)-(?:unsigned-)?([0-9].*?)(?:
 _PART_PACKAGES = ("linux-modules", "linux-modules-extra", "linux-base")
 
 
-def find_path(spec: KernelSpec) -> Candidate:
-    """The kernel at a path: a built tree if it is a folder, else an image.
+def find_local(spec: KernelSpec) -> Candidate:
+    """The kernel at a path: a built tree if it is a folder, else .deb files or an image.
 
-    Raises: KernelNotFound if nothing is there; UsageError if it is no kernel.
+    Raises: KernelNotFound if nothing is there; UsageError if it is no kernel; InfrastructureError if a
+    file is damaged or cannot be read.
     """
+    with _explained(spec.text):
+        return _find_deb(spec) if spec.kind == "deb" else _find_path(spec)
+
+
+def fill_from_local(files: LocalFiles, release: str, folder: Path) -> Path | None:
+    """Fill a cache entry; a modules folder that is to be used in place, or None.
+
+    Raises: InfrastructureError if a file is damaged or has gone.
+    """
+    for deb in files.debs:
+        unpack_kernel(deb, release, folder)
+    try:
+        return _fill_from_files(files, release, folder)
+    except FileNotFoundError as error:
+        raise InfrastructureError(f"{error.filename} has gone since it was looked at; run again") from error
+
+
+@contextmanager
+def _explained(text: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot read {error.filename} (kernel spec {text!r}): {error.strerror}; make it readable"
+        ) from error
+
+
+def _find_path(spec: KernelSpec) -> Candidate:
     (path,) = spec.paths
     if not path.exists():
         raise KernelNotFound(f"there is no file or folder {path} (kernel spec {spec.text!r}); check the path")
@@ -90,8 +120,7 @@ def _all_files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
-def fill_from_files(files: LocalFiles, release: str, folder: Path) -> Path | None:
-    """Fill a cache entry from image, config and modules; a modules folder to be used in place, or None."""
+def _fill_from_files(files: LocalFiles, release: str, folder: Path) -> Path | None:
     if files.image is not None:
         shutil.copyfile(files.image, folder / "vmlinuz")
     if files.config is not None:
@@ -151,12 +180,8 @@ def _file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def find_deb(spec: KernelSpec) -> Candidate:
-    """The kernel in one or more .deb files; its other parts are also looked for beside the image.
-
-    Raises: KernelNotFound if a file is not there; UsageError if none has an image; InfrastructureError
-    if one is damaged.
-    """
+def _find_deb(spec: KernelSpec) -> Candidate:
+    """The kernel in one or more packages; its other parts are also looked for beside the image."""
     for path in spec.paths:
         if not path.is_file():
             raise KernelNotFound(f"there is no package {path} (kernel spec {spec.text!r}); check the path")
@@ -201,9 +226,3 @@ def _siblings(image: Path, info: DebInfo, release: str) -> list[Path]:
     if f"linux-binary-{release}" in siblings:
         siblings.pop(f"linux-binary-unsigned-{release}", None)
     return list(siblings.values())
-
-
-def fill_from_debs(debs: Sequence[Path], release: str, folder: Path) -> None:
-    """Fill a cache entry from packages."""
-    for deb in debs:
-        unpack_kernel(deb, release, folder)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.kernels import local
-from pytest_kernelfs.kernels.debian import DebianSource, fetch_packages
-from pytest_kernelfs.kernels.host import host_suite
-from pytest_kernelfs.kernels.index import flavour_of
 from pytest_kernelfs.kernels.kernel import Candidate, Kernel
 from pytest_kernelfs.kernels.settings import KernelSettings
-from pytest_kernelfs.kernels.spec import KernelSpec, parse_specs
+from pytest_kernelfs.kernels.spec import KernelSpec, flavour_of, parse_specs
 from pytest_kernelfs.kernels.store import Store
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.kernels.debian import DebianSource
 
 
 class Resolver:
@@ -23,7 +24,12 @@ class Resolver:
     def __init__(self, settings: KernelSettings) -> None:
         self.settings = settings
         self._store = Store(settings.cache)
-        self._debian = DebianSource(settings)
+
+    @cached_property
+    def _debian(self) -> DebianSource:
+        from pytest_kernelfs.kernels.debian import DebianSource
+
+        return DebianSource(self.settings)
 
     @property
     def notes(self) -> list[str]:
@@ -47,6 +53,8 @@ class Resolver:
 
         Raises: as ``resolve``.
         """
+        from pytest_kernelfs.kernels.host import host_suite
+
         suite = host_suite()
         return self._debian.find(KernelSpec(f"debian:{suite}", "suite", suite))
 
@@ -91,10 +99,10 @@ class Resolver:
         return self._store.prune(keep, unused_for)
 
     def _find(self, spec: KernelSpec) -> Candidate:
-        if spec.kind == "path":
-            return local.find_path(spec)
-        if spec.kind == "deb":
-            return local.find_deb(spec)
+        if spec.kind in ("path", "deb"):
+            from pytest_kernelfs.kernels.local import find_local
+
+            return find_local(spec)
         return self._find_cached(spec) or self._debian.find(spec)
 
     def _find_cached(self, spec: KernelSpec) -> Candidate | None:
@@ -107,13 +115,12 @@ class Resolver:
         return None
 
     def _fill(self, candidate: Candidate, folder: Path) -> Path | None:
-        if candidate.local is not None:
-            if candidate.local.debs:
-                local.fill_from_debs(candidate.local.debs, candidate.release, folder)
-                return None
-            return local.fill_from_files(candidate.local, candidate.release, folder)
-        self._download(candidate, folder)
-        return None
+        if candidate.local is None:
+            self._download(candidate, folder)
+            return None
+        from pytest_kernelfs.kernels.local import fill_from_local
+
+        return fill_from_local(candidate.local, candidate.release, folder)
 
     def _download(self, candidate: Candidate, folder: Path) -> None:
         if self.settings.offline or not candidate.packages:
@@ -122,10 +129,13 @@ class Resolver:
                 f"the kernel {candidate.release} is not in the cache ({why}); run once with the network, or "
                 f"'kernelfs kernels fetch {candidate.release}'"
             )
+        from pytest_kernelfs.kernels.deb import unpack_kernel
+        from pytest_kernelfs.kernels.debian import fetch_packages
+
         packages = folder / "packages"
         packages.mkdir()
-        debs = fetch_packages(candidate, packages, self._debian.web)
-        local.fill_from_debs(debs, candidate.release, folder)
+        for deb in fetch_packages(candidate, packages, self._debian.web):
+            unpack_kernel(deb, candidate.release, folder)
         shutil.rmtree(packages)
 
 

@@ -22,6 +22,7 @@ _SERIES = re.compile(r"v?[0-9]+\.[0-9]+\Z")
 _VERSION = re.compile(r"v?[0-9]+\.[0-9]+(?:\.[0-9]+)?(?:[-~]rc[0-9]+)?\Z")
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+[0-9A-Za-z.+~_-]*[0-9A-Za-z+]\Z")
 _SUITE = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
+_FLAVOUR = re.compile(r"-(?:([a-z]+)-)?amd64\Z")
 _OPTION = re.compile(r":(modules|config)=")
 # Debian's file names hold plus signs themselves (6.12.117+deb13), so only one after .deb joins files.
 _DEB_JOINT = re.compile(r"(?<=\.deb)\+")
@@ -37,6 +38,12 @@ class KernelSpec:
     paths: tuple[Path, ...] = ()
     modules: Path | None = None
     config: Path | None = None
+
+
+def flavour_of(release: str) -> str:
+    """``cloud``, ``rt``, ... or ``amd64`` for the general kernel; empty if the release is not Debian's."""
+    found = _FLAVOUR.search(release)
+    return "" if found is None else found[1] or "amd64"
 
 
 def parse_specs(texts: Iterable[str]) -> list[KernelSpec]:
@@ -93,7 +100,7 @@ def _looks_like_path(text: str) -> bool:
     if "/" in first or first.startswith("~") or first.endswith(".deb"):
         return True
     # A folder that happens to be called 6.1 must not hide the series; ./6.1 names it.
-    return not _RELEASE.match(first) and Path(first).exists()
+    return not (_VERSION.match(first) or _RELEASE.match(first)) and Path(first).exists()
 
 
 def _parse_path(text: str) -> KernelSpec:

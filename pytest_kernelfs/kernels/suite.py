@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
@@ -111,7 +111,8 @@ class SuiteReader:
             if known is None:
                 raise
             return known, f"cannot reach {shown(archive.uri)} ({error.reason})"
-        self._cache.write_text(record, json.dumps(asdict(facts)))
+        with contextlib.suppress(InfrastructureError):  # a read-only cache stays usable
+            self._cache.write_text(record, json.dumps(asdict(facts)))
         return facts, None
 
     def _record(self, archive: Archive, name: str) -> Path:
@@ -201,6 +202,8 @@ def _hashes(block: str) -> Mapping[str, tuple[str, int]]:
 
 
 def _seconds(date: str | None) -> float | None:
+    from email.utils import parsedate_to_datetime
+
     if date is None:
         return None
     try:
