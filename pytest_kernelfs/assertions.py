@@ -30,7 +30,9 @@ def umount_under(
     """
     __tracebackhide__ = True
     if not mounts:
-        raise UsageError("assert_umount_under: there is nothing to unmount; mount something first, or name it")
+        raise UsageError(
+            "assert_umount_under: there is nothing to unmount; mount something first, or name it"
+        )
     if seconds <= 0:
         raise UsageError(f"assert_umount_under: a budget of {seconds} s cannot be met")
     run = umount_timed(vm, mounts, parallel)
@@ -48,14 +50,19 @@ def describe_umounts(run: UmountRun, budget: float, kernel: str) -> str:
     how = "unmounted at once" if run.parallel else "unmounted one after another"
     parts = []
     if slow:
-        parts.append(f"{slow} of {len(run.paths)} umounts took longer than {budget:g} s, at most {max(run.seconds):.3f} s")
+        worst = max(run.seconds)
+        parts.append(
+            f"{slow} of {len(run.paths)} umounts took longer than {budget:g} s, at most {worst:.3f} s"
+        )
     if failed:
         parts.append(f"{failed} of {len(run.paths)} umounts failed")
     lines = [f"{' and '.join(parts)} ({how}, kernel {kernel})"]
     for path, value, error in zip(run.paths, run.seconds, run.errors, strict=True):
         note = f"  {error}" if error else "  over budget" if value > budget else ""
         lines.append(f"  {path:<20} {value:8.3f} s{note}")
-    lines += [f"  written to {device} meanwhile: {format_size(count)}" for device, count in run.written.items()]
+    lines += [
+        f"  written to {device} meanwhile: {format_size(count)}" for device, count in run.written.items()
+    ]
     if not run.written:
         lines.append("  there is no disk below: nothing counts what was written")
     for name, samples in (("Dirty", run.dirty), ("Writeback", run.writeback)):

@@ -39,7 +39,7 @@ class Option:
 
 OPTIONS = (
     Option("--kernelfs-provider", "kernelfs_provider", "qemu", "what runs the machines: qemu", "NAME"),
-    Option("--kernelfs-accel", "kernelfs_accel", "auto", "accelerator: auto (KVM if it is proved to work), kvm or tcg"),
+    Option("--kernelfs-accel", "kernelfs_accel", "auto", "auto (KVM if it is proved to work), kvm or tcg"),
     Option(
         "--kernelfs-isolation", "kernelfs_isolation", "session",
         "which tests share a machine: those of a test, class, module or session", "SCOPE",
@@ -47,7 +47,7 @@ OPTIONS = (
     Option("--kernelfs-memory", "kernelfs_memory", "1G", "memory of a machine, such as 512M or 2G", "SIZE"),
     Option("--kernelfs-cpus", "kernelfs_cpus", "1", "processors of a machine", "N"),
     Option("--kernelfs-boot-timeout", "kernelfs_boot_timeout", "120", "how long a boot may take", "SECONDS"),
-    Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: kernelfs below the XDG cache folder)", "DIR"),
+    Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: kernelfs in the XDG cache)", "DIR"),
     Option(
         "--kernelfs-debian-mirror", "kernelfs_debian_mirror", "",
         "Debian mirror to fetch kernels from (default: the one apt is configured with)", "URL",
@@ -65,7 +65,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """``memory`` is in bytes, ``boot_timeout`` in seconds; ``specs`` are kernel specs, empty for the default kernel.
+    """``memory`` is in bytes, ``boot_timeout`` in seconds; no ``specs`` mean the default kernel.
 
     ``explicit`` tells that the specs were typed on the command line.
     """
@@ -89,13 +89,17 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare every option and ini setting to pytest."""
     group = parser.getgroup("kernelfs", "tests on real kernels (pytest-kernelfs)")
     help_text = (
-        "kernel to run the tests on, repeatable or comma-separated: 6.1, 6.1.176, 6.12.117+deb13-cloud-amd64, "
-        "debian:bullseye, a kernel image, a built tree, a .deb"
+        "kernel to run the tests on, repeatable or comma-separated: 6.1, 6.1.176, "
+        "6.12.117+deb13-cloud-amd64, debian:bullseye, a kernel image, a built tree, a .deb"
     )
-    group.addoption("--kernel", action="append", default=[], metavar="SPEC", dest="kernelfs_kernels", help=help_text)
+    group.addoption(
+        "--kernel", action="append", default=[], metavar="SPEC", dest="kernelfs_kernels", help=help_text
+    )
     parser.addini("kernelfs_kernels", help_text, type="args", default=[])
     offline = "use only what is in the cache, never the network"
-    group.addoption("--kernelfs-offline", action="store_true", default=None, dest="kernelfs_offline", help=offline)
+    group.addoption(
+        "--kernelfs-offline", action="store_true", default=None, dest="kernelfs_offline", help=offline
+    )
     parser.addini("kernelfs_offline", offline, type="bool", default=False)
     for option in OPTIONS:
         shown = f"{option.help}{f' (default: {option.default})' if option.default else ''}".replace("%", "%%")

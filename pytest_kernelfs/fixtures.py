@@ -11,7 +11,7 @@ from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.run import Run
 
 if TYPE_CHECKING:
-    from pytest_kernelfs.kernels import Kernel
+    from pytest_kernelfs.kernels import Candidate, Kernel
     from pytest_kernelfs.machines.vm import VM
     from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.resources.disk import DiskFactory
@@ -65,13 +65,13 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     run.close()
 
 
-def _only_candidate(run: Run) -> object:
-    """For a test that asks with ``request.getfixturevalue``, which pytest cannot see when it makes parameters."""
+def _only_candidate(run: Run) -> Candidate:
+    """For ``request.getfixturevalue``, which pytest cannot see when it makes parameters."""
     candidates = run.resolve()
     if len(candidates) > 1:
         raise UsageError(
-            "this test reaches the fixture 'kernel' through request.getfixturevalue, so it cannot be run once for "
-            "each of several kernels; name 'kernel' or 'vm' in the test's arguments"
+            "this test reaches the fixture 'kernel' through request.getfixturevalue, so it cannot be run once "
+            "for each of several kernels; name 'kernel' or 'vm' in the test's arguments"
         )
     return candidates[0]
 
@@ -113,7 +113,8 @@ def kernelfs_resources(vm: VM, request: pytest.FixtureRequest) -> Iterator[Resou
     if problems:
         request.config.stash[RUN].pool.close()
         raise InfrastructureError(
-            "what the test made could not be taken down, so its machine was thrown away:\n  " + "\n  ".join(problems)
+            "what the test made could not be taken down, so its machine was thrown away:\n  "
+            + "\n  ".join(problems)
         )
 
 

@@ -21,14 +21,15 @@ def apply_markers(item: pytest.Item, candidate: Candidate) -> None:
     for mark in item.iter_markers("kernel"):
         constraint = _constraint(item, mark)
         if not candidate.version.matches(constraint):
-            reason = f"needs a kernel {constraint}, this is {candidate.version}"
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(
+                pytest.mark.skip(reason=f"needs a kernel {constraint}, this is {candidate.version}")
+            )
     for mark in item.iter_markers("kernel_xfail"):
-        constraint = _constraint(item, mark)
+        where = _constraint(item, mark)
         reason = mark.kwargs.get("reason")
         if not reason or set(mark.kwargs) - {"reason"}:
             raise UsageError(f'{item.nodeid}: write kernel_xfail("<5.10", reason="why it fails there")')
-        if not constraint or candidate.version.matches(constraint):
+        if not where or candidate.version.matches(where):
             item.add_marker(pytest.mark.xfail(reason=str(reason), raises=AssertionError))
 
 

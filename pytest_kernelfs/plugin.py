@@ -1,4 +1,4 @@
-"""pytest's hooks: each a few lines that call a room below. Nothing heavy is imported before a test needs it."""
+"""pytest's hooks, each a few lines that call a room below; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNRESOLVED = "unresolved"
 
 _MARKERS = (
     'kernel(constraint): run only on kernels that match, such as ">=5.10,<6.0"; skipped on others',
-    'kernel_xfail(constraint, *, reason): expected to fail on kernels that match, such as "<5.10"; "" matches all',
+    'kernel_xfail(constraint, *, reason): expected to fail on kernels that match, "<5.10"; "" matches all',
     'isolation(scope): which tests share the machine: "test", "class", "module" or "session"',
 )
 
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Kernels typed on the command line are checked before anything else, and fetched at once for xdist's workers."""
+    """Check kernels typed on the command line before all else, and fetch them at once for xdist's workers."""
     run = session.config.stash[RUN]
     if not run.config.explicit or _is_worker(session.config):
         return
@@ -95,7 +95,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if _is_worker(config) or config.option.collectonly:
         return
-    needed = {item.callspec.params["kernel"]: None for item in session.items if _kernel_parameter(item) is not None}
+    parameters = [_kernel_parameter(item) for item in session.items]
+    needed = dict.fromkeys(parameter for parameter in parameters if parameter is not None)
     with _usage_errors():
         for parameter in needed:
             if isinstance(parameter, KernelfsError):
@@ -114,7 +115,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Item,  # noqa: ARG001  (the hook's)
+    call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     from pytest_kernelfs.report import verdicts
 
@@ -172,15 +174,17 @@ def _candidate(item: pytest.Item) -> Candidate | None:
 
 
 def _kernel_parameter(item: pytest.Item) -> Any:
-    """What ``pytest_generate_tests`` gave the item: a candidate, an error, or None for an item without a kernel."""
+    """What ``pytest_generate_tests`` gave the item: a candidate, an error, or None without a kernel."""
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("kernel") if callspec is not None else None
 
 
 def _fetch(config: pytest.Config, candidates: list[Candidate]) -> None:
-    from pytest_kernelfs.report.progress import download_progress
+    import sys
 
-    with download_progress() as progress:
+    from pytest_kernelfs.report.progress import shown_progress
+
+    with shown_progress(sys.stderr) as progress:
         config.stash[RUN].fetch_all(candidates, progress)
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelfs.config import Config
-from pytest_kernelfs.errors import InfrastructureError, KernelfsError, KernelNotFound
+from pytest_kernelfs.errors import KernelfsError
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel, Resolver
@@ -23,7 +23,7 @@ class KernelsUnresolved(KernelfsError):
 
 
 class Run:
-    """What the plugin keeps for a run. Everything is made on first use: most runs of most suites need nothing.
+    """What the plugin keeps for a run. All is made on first use: most runs of most suites need nothing.
 
     ``handed_down`` is what the controller of an xdist run resolved for its workers.
     """
@@ -71,7 +71,9 @@ class Run:
         if "candidates" in self._handed_down:
             return [Candidate.from_dict(data) for data in self._handed_down["candidates"]]
         try:
-            return self.resolver.resolve(self.config.specs) if self.config.specs else [self.resolver.default()]
+            return (
+                self.resolver.resolve(self.config.specs) if self.config.specs else [self.resolver.default()]
+            )
         except KernelfsError as error:
             return error
 

@@ -18,7 +18,9 @@ def parse_size(size: Size, what: str = "size") -> int:
     Raises: UsageError, naming ``what``, for anything else than a size.
     """
     if isinstance(size, bool) or not isinstance(size, (int, str)):
-        raise UsageError(f"{what} {size!r} is no size; write bytes as an int, or text such as '64K', '8M', '2G'")
+        raise UsageError(
+            f"{what} {size!r} is no size; write bytes as an int, or text such as '64K', '8M', '2G'"
+        )
     if isinstance(size, int):
         if size < 0:
             raise UsageError(f"{what} {size} is negative")

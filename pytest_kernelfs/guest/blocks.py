@@ -1,5 +1,7 @@
 """Block devices: disks by serial number, loop devices by ioctl, and what reached a disk."""
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import fcntl
@@ -43,38 +45,30 @@ class _LoopConfig(ctypes.Structure):
     ]
 
 
-def find_disk(serial, size, timeout=10.0):
+def find_disk(serial: str, size: int, timeout: float = 10.0) -> str:
     """The device path of the virtio disk with that serial number, once it has that size in bytes."""
     deadline = time.monotonic() + timeout
     while True:
         for name in os.listdir("/sys/block"):
-            if _read("/sys/block/%s/serial" % name) == serial and _size(name) == size:
+            if _read(f"/sys/block/{name}/serial") == serial and _size(name) == size:
                 path = "/dev/" + name
                 if os.path.exists(path):
                     return path
         if time.monotonic() > deadline:
             seen = ", ".join(sorted(os.listdir("/sys/block"))) or "none"
-            raise GuestError("no disk with serial %s and %d bytes; block devices: %s" % (serial, size, seen))
+            raise GuestError(f"no disk with serial {serial} and {size} bytes; block devices: {seen}")
         time.sleep(0.002)
 
 
-def wait_gone(name, timeout=10.0):
-    """Wait until a block device has left; False if it is still there in the end."""
-    deadline = time.monotonic() + timeout
-    while os.path.exists("/sys/block/" + name):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
-
-
-def make_sparse(path, size):
+def make_sparse(path: str, size: int) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.truncate(size)
 
 
-def attach_loop(backing, read_only=False, direct_io=False, sector_size=512):
+def attach_loop(
+    backing: str, read_only: bool = False, direct_io: bool = False, sector_size: int = 512
+) -> str:
     """Attach a file or device to a free loop device; gives its path.
 
     LOOP_CTL_GET_FREE only proposes a number, another process may take it
@@ -83,25 +77,27 @@ def attach_loop(backing, read_only=False, direct_io=False, sector_size=512):
     file = os.open(backing, os.O_RDONLY if read_only else os.O_RDWR)
     try:
         while True:
-            path = "/dev/loop%d" % _free_loop()
+            path = f"/dev/loop{_free_loop()}"
             if _configure(path, file, backing, read_only, direct_io, sector_size):
                 return path
     finally:
         os.close(file)
 
 
-def _free_loop():
+def _free_loop() -> int:
     try:
         control = os.open("/dev/loop-control", os.O_RDWR)
     except OSError as error:
-        raise GuestError("no loop devices in this kernel (/dev/loop-control: %s)" % error.strerror) from None
+        raise GuestError(f"no loop devices in this kernel (/dev/loop-control: {error.strerror})") from None
     try:
         return fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
     finally:
         os.close(control)
 
 
-def _configure(path, file, backing, read_only, direct_io, sector_size):
+def _configure(
+    path: str, file: int, backing: str, read_only: bool, direct_io: bool, sector_size: int
+) -> bool:
     config = _LoopConfig(fd=file, block_size=sector_size)
     config.info.flags = (_READ_ONLY if read_only else 0) | (_DIRECT_IO if direct_io else 0)
     config.info.file_name = os.fsencode(backing)[-63:]
@@ -111,13 +107,13 @@ def _configure(path, file, backing, read_only, direct_io, sector_size):
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False
-        raise GuestError("cannot attach %s to %s: %s" % (backing, path, error.strerror)) from None
+        raise GuestError(f"cannot attach {backing} to {path}: {error.strerror}") from None
     finally:
         os.close(loop)
     return True
 
 
-def detach_loop(path, timeout=5.0):
+def detach_loop(path: str, timeout: float = 5.0) -> None:
     """Detach and wait until it is really free: the kernel accepts the request while it is still in use."""
     loop = os.open(path, os.O_RDWR)
     try:
@@ -127,42 +123,42 @@ def detach_loop(path, timeout=5.0):
             raise
     finally:
         os.close(loop)
-    backing = "/sys/block/%s/loop/backing_file" % os.path.basename(path)
+    backing = f"/sys/block/{os.path.basename(path)}/loop/backing_file"
     deadline = time.monotonic() + timeout
     while os.path.exists(backing):
         if time.monotonic() > deadline:
-            raise GuestError("%s is still in use %g s after it was detached" % (path, timeout))
+            raise GuestError(f"{path} is still in use {timeout:g} s after it was detached")
         time.sleep(0.002)
 
 
-def disk_below(path):
+def disk_below(path: str) -> str:
     """The name of the block device below the file system that holds ``path``, following loops; "" if none."""
     number = os.stat(path).st_dev
     for _ in range(8):
-        name = os.path.basename(os.path.realpath("/sys/dev/block/%d:%d" % (os.major(number), os.minor(number))))
+        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"))
         if not os.path.exists("/sys/block/" + name):
             return ""
-        backing = _read("/sys/block/%s/loop/backing_file" % name)
+        backing = _read(f"/sys/block/{name}/loop/backing_file")
         if not backing or not os.path.exists(backing):
             return name
         status = os.stat(backing)
         below = status.st_rdev or status.st_dev
-        if not os.path.exists("/sys/dev/block/%d:%d" % (os.major(below), os.minor(below))):
+        if not os.path.exists(f"/sys/dev/block/{os.major(below)}:{os.minor(below)}"):
             return name
         number = below
     return ""
 
 
-def bytes_written(name):
+def bytes_written(name: str) -> int:
     """Bytes written to a block device since it appeared; the unit of its statistics is 512 bytes."""
-    return int(_read("/sys/block/%s/stat" % name).split()[6]) * 512
+    return int(_read(f"/sys/block/{name}/stat").split()[6]) * 512
 
 
-def _size(name):
-    return int(_read("/sys/block/%s/size" % name) or 0) * 512
+def _size(name: str) -> int:
+    return int(_read(f"/sys/block/{name}/size") or 0) * 512
 
 
-def _read(path):
+def _read(path: str) -> str:
     try:
         with open(path) as file:
             return file.read().strip()

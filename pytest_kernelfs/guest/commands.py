@@ -1,25 +1,33 @@
 """Runs commands in process groups of their own, each with a deadline."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
 import time
+from typing import Any
 
 _GRACE_S = 2.0
 
 
-def run(command, timeout, stdin=None, cwd=None, env=None):
+def run(
+    command: str | list[str],
+    timeout: float,
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Run a command; a string goes through the shell, a list does not.
 
     Gives a dict: ``rc`` (negative for a signal, None when the time was up), ``stdout`` and ``stderr``
     (bytes), ``duration`` (seconds), ``stuck`` (what the process waits for if even SIGKILL did not end it).
     """
-    shell = isinstance(command, str)
     environment = dict(os.environ, **(env or {}))
     start = time.monotonic()
     try:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command] if shell else list(command),
+            ["/bin/sh", "-c", command] if isinstance(command, str) else command,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -38,7 +46,7 @@ def run(command, timeout, stdin=None, cwd=None, env=None):
     return _result(process.returncode, stdout, stderr, start)
 
 
-def _end(process, start):
+def _end(process: subprocess.Popen[bytes], start: float) -> dict[str, Any]:
     """Kill the whole group and keep what it had written."""
     _kill_group(process.pid)
     try:
@@ -50,20 +58,20 @@ def _end(process, start):
     return _result(None, stdout, stderr, start)
 
 
-def _kill_group(pid):
+def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
 
-def _waits_for(pid):
+def _waits_for(pid: int) -> str:
     try:
-        with open("/proc/%d/wchan" % pid) as file:
-            return "pid %d waits in %s" % (pid, file.read().strip() or "?")
+        with open(f"/proc/{pid}/wchan") as file:
+            return f"pid {pid} waits in {file.read().strip() or '?'}"
     except OSError:
         return "a process outside the group holds its output open"
 
 
-def _result(rc, stdout, stderr, start):
+def _result(rc: int | None, stdout: bytes, stderr: bytes, start: float) -> dict[str, Any]:
     return {"rc": rc, "stdout": stdout, "stderr": stderr, "duration": time.monotonic() - start, "stuck": ""}

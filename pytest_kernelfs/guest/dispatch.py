@@ -1,14 +1,18 @@
 """Serves one call of the host: find the function, run it, send back its value or what went wrong."""
 
+from __future__ import annotations
+
 import importlib
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 
 class GuestError(Exception):
     """Something that was asked for could not be done; the message is complete in itself."""
 
 
-def serve(channel):
+def serve(channel: Any) -> None:
     """Receive ``(kind, payload, args, kwargs)`` from the channel, send ``("ok", value)`` or an error.
 
     ``kind`` is "name" (payload: module, function) or "source" (payload: source, function).
@@ -24,11 +28,12 @@ def serve(channel):
     try:
         channel.send(("ok", value))
     except Exception as error:
-        text = "%s gave a value that cannot be sent back: %s" % (name, error)
+        text = f"{name} gave a value that cannot be sent back: {error}"
         channel.send(("error", "DumpError", text, ""))
 
 
-def _compile(source, name):
-    namespace = {"__name__": "kernelfs_call"}
-    exec(compile(source, "<vm.call %s>" % name, "exec"), namespace)
-    return namespace[name]
+def _compile(source: str, name: str) -> Callable[..., Any]:
+    namespace: dict[str, Any] = {"__name__": "kernelfs_call"}
+    exec(compile(source, f"<vm.call {name}>", "exec"), namespace)
+    function: Callable[..., Any] = namespace[name]
+    return function

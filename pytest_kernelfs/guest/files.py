@@ -1,5 +1,7 @@
 """Files: put, get, and write test data that was generated beforehand."""
 
+from __future__ import annotations
+
 import os
 import random
 import time
@@ -8,7 +10,7 @@ _CHUNK = 1 << 20
 _buffer = b""
 
 
-def put(path, data, mode=0o644, append=False):
+def put(path: str, data: bytes, mode: int = 0o644, append: bool = False) -> None:
     """Write bytes to a file, making its folders."""
     folder = os.path.dirname(path)
     if folder:
@@ -18,14 +20,14 @@ def put(path, data, mode=0o644, append=False):
     os.chmod(path, mode)
 
 
-def get(path, offset=0, size=-1):
+def get(path: str, offset: int = 0, size: int = -1) -> bytes:
     """The bytes of a file, or a part of them."""
     with open(path, "rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
-def write(path, size):
+def write(path: str, size: int) -> float:
     """Write ``size`` bytes of incompressible data; gives the seconds it took.
 
     The data is one pre-generated megabyte, repeated: drawing it while writing
@@ -43,7 +45,7 @@ def write(path, size):
     return time.monotonic() - start
 
 
-def make_tree(root, contents):
+def make_tree(root: str, contents: dict[str, str | bytes]) -> None:
     """Create files below ``root``: name -> bytes or text; a name that ends in "/" is a folder."""
     os.makedirs(root, exist_ok=True)
     for name, content in contents.items():
@@ -54,12 +56,12 @@ def make_tree(root, contents):
             put(path, content.encode() if isinstance(content, str) else content)
 
 
-def make_folders(paths):
+def make_folders(paths: list[str]) -> None:
     for path in paths:
         os.makedirs(path, exist_ok=True)
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove a file or an empty folder; one that is gone already is no error."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -70,13 +72,7 @@ def remove(path):
         pass
 
 
-def remove_tree(path):
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def _pregenerated():
+def _pregenerated() -> bytes:
     global _buffer
     if not _buffer:
         _buffer = random.Random(4711).getrandbits(8 * _CHUNK).to_bytes(_CHUNK, "little")

@@ -5,11 +5,14 @@ a call that misbehaves takes at most its conversation with it, and a machine
 that was saved while it waited can be talked to by any later host.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import signal
 import sys
 import time
+from typing import NoReturn
 
 PORT_NAME = "kernelfs"
 _POLL_S = 0.002
@@ -38,13 +41,13 @@ _ENVIRONMENT = {
 class PortIO:
     """The machine's end of the channel, in the form that execnet asks for."""
 
-    def __init__(self, port):
+    def __init__(self, port: int) -> None:
         from execnet.gateway_base import get_execmodel
 
         self._port = port
         self.execmodel = get_execmodel("thread")
 
-    def read(self, numbytes):
+    def read(self, numbytes: int) -> bytes:
         """Exactly that many bytes. The conversation ends with the process when the host has gone."""
         parts = []
         while numbytes:
@@ -55,18 +58,21 @@ class PortIO:
             numbytes -= len(part)
         return b"".join(parts)
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._port, view) :]
 
-    def close_read(self):
+    def close_read(self) -> None:
         os._exit(0)
 
-    close_write = wait = kill = close_read
+    close_write = kill = close_read
+
+    def wait(self) -> int | None:
+        return None
 
 
-def log(message):
+def log(message: str) -> None:
     """One line on the serial console, where the host keeps everything."""
     try:
         with open("/dev/kmsg", "w") as kmsg:
@@ -75,7 +81,7 @@ def log(message):
         print(message, file=sys.stderr)
 
 
-def main():
+def main() -> NoReturn:
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
     _mount_all()
@@ -95,7 +101,7 @@ def main():
             conversation = 0
 
 
-def _mount_all():
+def _mount_all() -> None:
     from pytest_kernelfs.guest import syscalls
 
     for source, target, fstype, options in _MOUNTS:
@@ -104,15 +110,19 @@ def _mount_all():
             syscalls.mount(source, target, fstype, 0, options)
         except OSError as error:
             # Old or small kernels lack some of these; what needs one of them says so itself.
-            print("kernelfs: cannot mount %s: %s" % (target, error), file=sys.stderr)
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")):
+            print(f"kernelfs: cannot mount {target}: {error}", file=sys.stderr)
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+    ):
         try:
             os.symlink(target, "/dev/" + name)
         except FileExistsError:
             pass
 
 
-def _load_modules():
+def _load_modules() -> None:
     """Load what the archive lists; a kernel that has one built in, or not at all, is no error."""
     import subprocess
 
@@ -125,19 +135,19 @@ def _load_modules():
         subprocess.call(["modprobe", "-a", "-q", *names], stdin=subprocess.DEVNULL)
 
 
-def _converse_and_exit():
+def _converse_and_exit() -> NoReturn:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         port = _wait_for_host()
         exec(_read_line(port), {"io": PortIO(port)})
     except BaseException as error:
-        log("conversation ended: %r" % (error,))
+        log(f"conversation ended: {error!r}")
     finally:
         os._exit(0)
 
 
-def _wait_for_host():
+def _wait_for_host() -> int:
     """The opened port, as soon as a host is connected to its other end."""
     path = None
     while path is None:
@@ -155,7 +165,7 @@ def _wait_for_host():
         time.sleep(_POLL_S)
 
 
-def _find_port():
+def _find_port() -> str | None:
     folder = "/sys/class/virtio-ports"
     try:
         names = os.listdir(folder)
@@ -163,7 +173,7 @@ def _find_port():
         return None
     for name in names:
         try:
-            with open("%s/%s/name" % (folder, name)) as file:
+            with open(f"{folder}/{name}/name") as file:
                 if file.read().strip() == PORT_NAME:
                     return "/dev/" + name
         except OSError:
@@ -171,7 +181,7 @@ def _find_port():
     return None
 
 
-def _read_line(port):
+def _read_line(port: int) -> str:
     """The first line from the host: a Python literal that holds source to run, as execnet sends it."""
     import ast
 
@@ -181,7 +191,7 @@ def _read_line(port):
         if not part:
             os._exit(0)
         data += part
-    return ast.literal_eval(data.decode())
+    return str(ast.literal_eval(data.decode()))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 """The kernel's log, read record by record from /dev/kmsg."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 
-def cursor():
+def cursor() -> int:
     """The sequence number of the next record."""
     records = _records(0, last_only=True)
-    return records[-1]["seq"] + 1 if records else 0
+    return int(records[-1]["seq"]) + 1 if records else 0
 
 
-def read(since=0):
+def read(since: int = 0) -> list[dict[str, Any]]:
     """All records from ``since`` on: dicts with ``seq``, ``level``, ``seconds`` (since boot) and ``text``."""
     return _records(since)
 
 
-def mark(text):
+def mark(text: str) -> int:
     """Write a line into the log; gives the sequence number to read from."""
     now = cursor()
     with open("/dev/kmsg", "w") as file:
@@ -22,9 +25,9 @@ def mark(text):
     return now
 
 
-def _records(since, last_only=False):
+def _records(since: int, last_only: bool = False) -> list[dict[str, Any]]:
     handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    found = []
+    found: list[dict[str, Any]] = []
     try:
         while True:
             try:
@@ -42,7 +45,7 @@ def _records(since, last_only=False):
         os.close(handle)
 
 
-def _parse(raw):
+def _parse(raw: str) -> dict[str, Any]:
     head, _, text = raw.partition(";")
     priority, seq, microseconds = head.split(",")[:3]
     return {

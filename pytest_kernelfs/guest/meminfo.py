@@ -1,10 +1,12 @@
 """/proc/meminfo, read once or watched over time."""
 
+from __future__ import annotations
+
 import threading
 import time
 
 
-def read(*names):
+def read(*names: str) -> dict[str, int]:
     """The named lines of /proc/meminfo (all without names), in bytes."""
     values = {}
     with open("/proc/meminfo") as file:
@@ -17,29 +19,32 @@ def read(*names):
 
 
 class Watch:
-    """Samples Dirty and Writeback in a thread until stopped; ``samples`` is a list of (time, dirty, writeback)."""
+    """Samples Dirty and Writeback in a thread until its block ends.
 
-    def __init__(self, interval=0.02):
-        self.samples = []
+    ``samples`` is a list of (seconds, dirty, writeback), in bytes.
+    """
+
+    def __init__(self, interval: float = 0.02) -> None:
+        self.samples: list[tuple[float, int, int]] = []
         self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Watch:
         self._start = time.monotonic()
         self._sample()
         self._thread.start()
         return self
 
-    def __exit__(self, *_exc):
+    def __exit__(self, *_exc: object) -> None:
         self._stop.set()
         self._thread.join()
         self._sample()
 
-    def _run(self):
+    def _run(self) -> None:
         while not self._stop.wait(self._interval):
             self._sample()
 
-    def _sample(self):
+    def _sample(self) -> None:
         now = read("Dirty", "Writeback")
         self.samples.append((time.monotonic() - self._start, now["Dirty"], now["Writeback"]))

@@ -1,15 +1,19 @@
 """Mounting, and unmounting under the stopwatch."""
 
+from __future__ import annotations
+
 import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from pytest_kernelfs.guest import blocks, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
-def mount(source, target, fstype, options="", flags=0):
+def mount(source: str, target: str, fstype: str, options: str = "", flags: int = 0) -> None:
     """Mount; on failure the error carries the kernel's errno and what it logged meanwhile."""
     from pytest_kernelfs.guest import kmsg
 
@@ -20,49 +24,51 @@ def mount(source, target, fstype, options="", flags=0):
     except OSError as error:
         said = [record["text"] for record in kmsg.read(before)]
         raise GuestError(
-            "mount -t %s -o '%s' %s %s: %s%s"
-            % (
+            "mount -t {} -o '{}' {} {}: {}{}".format(
                 fstype,
                 options,
                 source,
                 target,
                 error.strerror,
-                "; the kernel said: " + " | ".join(said[-4:]) if said else "; the kernel logged nothing about it",
+                "; the kernel said: " + " | ".join(said[-4:])
+                if said
+                else "; the kernel logged nothing about it",
             )
         ) from None
 
 
-def umount(target):
+def umount(target: str) -> bool:
     """Unmount; False if nothing was mounted there."""
     try:
         syscalls.umount(target)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return False
-        holders = ", ".join(_holders(target)) or "no process that /proc shows; perhaps a mount or loop device on it"
-        raise GuestError("umount %s: %s; held by %s" % (target, error.strerror, holders)) from None
+        holders = (
+            ", ".join(_holders(target)) or "no process that /proc shows; perhaps a mount or loop device on it"
+        )
+        raise GuestError(f"umount {target}: {error.strerror}; held by {holders}") from None
     return True
 
 
-def _holders(target):
+def _holders(target: str) -> Iterator[str]:
     """The processes that have a file or folder below ``target`` open, as "pid (command)"."""
     for pid in sorted(name for name in os.listdir("/proc") if name.isdigit()):
         folder = "/proc/" + pid
         try:
-            links = [folder + "/cwd", folder + "/root", *(folder + "/fd/" + fd for fd in os.listdir(folder + "/fd"))]
+            links = [
+                folder + "/cwd",
+                folder + "/root",
+                *(folder + "/fd/" + fd for fd in os.listdir(folder + "/fd")),
+            ]
             if any((os.readlink(link) + "/").startswith(target + "/") for link in links):
                 with open(folder + "/comm") as file:
-                    yield "%s (%s)" % (pid, file.read().strip())
+                    yield f"{pid} ({file.read().strip()})"
         except OSError:
             continue
 
 
-def is_mounted(target):
-    with open("/proc/self/mountinfo") as file:
-        return any(line.split(" ", 5)[4] == target for line in file)
-
-
-def umount_timed(targets, backing, parallel):
+def umount_timed(targets: list[str], backing: list[str], parallel: bool) -> dict[str, Any]:
     """Unmount all targets, each call timed with CLOCK_MONOTONIC around umount2(2) itself.
 
     ``backing`` is a path for each target that lies on the file system written back to. In parallel,
@@ -76,7 +82,7 @@ def umount_timed(targets, backing, parallel):
     errors = [""] * len(targets)
     barrier = threading.Barrier(len(targets))
 
-    def one(index):
+    def one(index: int) -> None:
         if parallel:
             barrier.wait()
         start = time.monotonic()

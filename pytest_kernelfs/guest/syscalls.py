@@ -1,4 +1,6 @@
-"""mount(2) and umount2(2), called directly so that the kernel's own answer is what is measured and reported."""
+"""mount(2) and umount2(2), called directly: the kernel's own answer is what is measured and reported."""
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -11,7 +13,7 @@ MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount(source, target, fstype, flags=0, options=""):
+def mount(source: str, target: str, fstype: str, flags: int = 0, options: str = "") -> None:
     """Mount, or raise OSError with the kernel's errno."""
     result = _libc.mount(
         os.fsencode(source),
@@ -25,14 +27,14 @@ def mount(source, target, fstype, flags=0, options=""):
         raise OSError(code, os.strerror(code), target)
 
 
-def umount(target, flags=0):
+def umount(target: str, flags: int = 0) -> None:
     """Unmount, or raise OSError with the kernel's errno."""
     if _libc.umount2(os.fsencode(target), flags):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), target)
 
 
-def sync_file_system(path):
+def sync_file_system(path: str) -> None:
     """syncfs(2) on the file system that holds ``path``."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,14 +1,20 @@
 """Tasks in uninterruptible sleep (state D): which, for how long, and where in the kernel."""
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
+
+_Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
 
 _PF_KTHREAD = 0x00200000
 # A parent that waits for its vfork child shows state D and is well.
 _BENIGN_WCHAN = ("kernel_clone", "_do_fork", "do_fork")
 
 
-def stuck(longer_than, interval=0.05, kernel_threads=False):
+def stuck(longer_than: float, interval: float = 0.05, kernel_threads: bool = False) -> list[dict[str, Any]]:
     """The tasks that stay in state D, without once being scheduled, for ``longer_than`` seconds from now.
 
     A task is told from a later one with its number by its start time, and is stuck only if neither its
@@ -28,11 +34,11 @@ def stuck(longer_than, interval=0.05, kernel_threads=False):
     return []
 
 
-def _sample(kernel_threads, only=None):
+def _sample(kernel_threads: bool, only: Iterable[_Task] | None = None) -> dict[_Task, tuple[str, ...]]:
     """(pid, tid, start time) -> context switches, for each task in state D."""
-    found = {}
+    found: dict[_Task, tuple[str, ...]] = {}
     for pid, tid in _all_tasks() if only is None else [key[:2] for key in only]:
-        folder = "/proc/%s/task/%s" % (pid, tid)
+        folder = f"/proc/{pid}/task/{tid}"
         try:
             with open(folder + "/stat", "rb") as file:
                 fields = file.read().rsplit(b")", 1)[1].split()
@@ -46,25 +52,25 @@ def _sample(kernel_threads, only=None):
     return found
 
 
-def _all_tasks():
+def _all_tasks() -> Iterator[tuple[str, str]]:
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
-                for tid in os.listdir("/proc/%s/task" % pid):
+                for tid in os.listdir(f"/proc/{pid}/task"):
                     yield pid, tid
             except OSError:
                 continue
 
 
-def _switches(folder):
+def _switches(folder: str) -> tuple[str, ...]:
     with open(folder + "/status") as file:
         return tuple(line.split()[1] for line in file if "ctxt_switches" in line)
 
 
-def _describe(key, seconds):
+def _describe(key: _Task, seconds: float) -> dict[str, Any]:
     # Never cmdline or maps: they take the lock of the task's memory, which a stuck task may hold.
     pid, tid, _start = key
-    folder = "/proc/%s/task/%s" % (pid, tid)
+    folder = f"/proc/{pid}/task/{tid}"
     return {
         "pid": int(pid),
         "tid": int(tid),
@@ -76,12 +82,12 @@ def _describe(key, seconds):
     }
 
 
-def _first_line(path):
+def _first_line(path: str) -> str:
     lines = _lines(path)
     return lines[0] if lines else ""
 
 
-def _lines(path):
+def _lines(path: str) -> list[str]:
     try:
         with open(path) as file:
             return file.read().splitlines()

@@ -88,7 +88,9 @@ class GuestChannel:
         except OSError as error:
             raise ChannelLost(f"the channel to the guest broke: {error}") from error
         if answer != _GREETING:
-            raise ChannelLost("the guest closed the channel" if not answer else f"the guest answered {answer!r}")
+            raise ChannelLost(
+                "the guest closed the channel" if not answer else f"the guest answered {answer!r}"
+            )
 
     def call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
         """Make one call and wait ``timeout`` seconds for its value.
@@ -101,7 +103,9 @@ class GuestChannel:
             answer = channel.receive(timeout)
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):
-                raise GuestTimeout(f"the guest did not answer a call of {payload[1]} within {timeout:g} s") from None
+                raise GuestTimeout(
+                    f"the guest did not answer a call of {payload[1]} within {timeout:g} s"
+                ) from None
             raise ChannelLost(f"the channel to the guest closed during a call of {payload[1]}") from error
         return _value(answer, payload[1])
 

@@ -83,7 +83,7 @@ class Provider(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What providers need to know of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg."""
+    """What providers need of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg."""
 
     cache_root: Path
     boot_timeout: float = 120.0

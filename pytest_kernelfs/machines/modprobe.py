@@ -29,7 +29,9 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
         )
     paths = index.closure([name])
     for relative in paths:
-        _insert(vm, plain_name(relative), read_module(folder / relative), words if relative == paths[-1] else [])
+        _insert(
+            vm, plain_name(relative), read_module(folder / relative), words if relative == paths[-1] else []
+        )
 
 
 def _insert(vm: VM, relative: str, content: bytes, words: list[str]) -> None:

@@ -32,7 +32,8 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
     if function.__closure__:
         names = ", ".join(function.__code__.co_freevars)
         raise UsageError(
-            f"vm.call: the function {function.__name__} uses {names} of the function around it; pass them as arguments"
+            f"vm.call: the function {function.__name__} uses {names} of the function around it; "
+            "pass them as arguments"
         )
     source = _source(function)
     for name in _global_names(source):
@@ -46,20 +47,24 @@ def _bring(name: str, value: object, function: FunctionType, parts: dict[str, st
     if isinstance(value, ModuleType):
         if value.__name__.partition(".")[0] not in sys.stdlib_module_names:
             raise UsageError(
-                f"vm.call: the function {function.__name__} uses the module {value.__name__}, which the guest does "
-                "not have: only the standard library is there"
+                f"vm.call: the function {function.__name__} uses the module {value.__name__}, which the "
+                "guest does not have: only the standard library is there"
             )
-        parts[name] = f"import {value.__name__} as {name}" if "." not in value.__name__ else _dotted(value, name)
+        parts[name] = (
+            f"import {value.__name__} as {name}" if "." not in value.__name__ else _dotted(value, name)
+        )
     elif isinstance(value, FunctionType) and value.__module__ == function.__module__:
         _collect(value, parts)
-    elif getattr(value, "__module__", "").partition(".")[0] in sys.stdlib_module_names and hasattr(value, "__name__"):
+    elif getattr(value, "__module__", "").partition(".")[0] in sys.stdlib_module_names and hasattr(
+        value, "__name__"
+    ):
         parts[name] = f"from {value.__module__} import {value.__name__} as {name}"
     elif type(value) in _CONSTANTS:
         parts[name] = f"{name} = {value!r}"
     else:
         raise UsageError(
-            f"vm.call: the function {function.__name__} uses {name} ({type(value).__name__}), which cannot be sent; "
-            "pass what it needs as an argument, or import it inside the function"
+            f"vm.call: the function {function.__name__} uses {name} ({type(value).__name__}), which cannot "
+            "be sent; pass what it needs as an argument, or import it inside the function"
         )
 
 

@@ -117,7 +117,9 @@ class VM:
         raised; GuestTimeout; KernelPanic or KernelMisbehaved if the machine died.
         """
         source = self_contained_source(function)
-        return self._watch(lambda: self.machine.call_source(source, function.__name__, *args, timeout=timeout))
+        return self._watch(
+            lambda: self.machine.call_source(source, function.__name__, *args, timeout=timeout)
+        )
 
     def guest(self, function: Callable[..., Any], *args: Any, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
         """Run a function of ``pytest_kernelfs.guest`` in the guest."""
@@ -150,9 +152,9 @@ class VM:
 
         Raises: GuestCommandError if it cannot be read.
         """
-        parts = []
+        parts: list[bytes] = []
         while not parts or len(parts[-1]) == _CHUNK:
-            parts.append(self.guest(files.get, source, sum(map(len, parts)), _CHUNK))
+            parts.append(self.guest(files.get, source, sum(len(part) for part in parts), _CHUNK))
         data = b"".join(parts)
         if target is not None:
             Path(target).write_bytes(data)

@@ -45,4 +45,5 @@ def _machine_line(run: Run) -> str:
         provider = run.provider.describe()
     except KernelfsError as error:
         provider = f"no machines: {error}"
-    return f"kernelfs: {provider}; isolation {config.isolation}, memory {config.memory >> 20}M, cpus {config.cpus}"
+    size = f"memory {config.memory >> 20}M, cpus {config.cpus}"
+    return f"kernelfs: {provider}; isolation {config.isolation}, {size}"

@@ -69,9 +69,7 @@ class DiskFactory:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def __call__(
-        self, *, size: Size = "1G", write_bps: Size = 0, read_bps: Size = 0, iops: int = 0
-    ) -> Disk:
+    def __call__(self, *, size: Size = "1G", write_bps: Size = 0, read_bps: Size = 0, iops: int = 0) -> Disk:
         """Attach an empty disk: ``size`` in bytes (sparse on the host), speeds per second, 0 for no limit.
 
         Raises: UsageError, InfrastructureError.

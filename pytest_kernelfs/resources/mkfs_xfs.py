@@ -1,4 +1,4 @@
-"""Which XFS features a kernel can mount: what a newer mkfs.xfs switches on by default, an older kernel refuses."""
+"""Which XFS features a kernel can mount: what a newer mkfs.xfs switches on, an older kernel refuses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class _Feature:
     kernel: tuple[int, int]
 
 
-# Kernels: the first long-term series whose mkfs/lts_*.conf of xfsprogs switches the feature on; earlier ones
-# lack it or call it experimental. mkfs: the xfsprogs release that brought the option.
+# Kernels: the first long-term series whose mkfs/lts_*.conf of xfsprogs switches the feature on; earlier
+# ones lack it or call it experimental. mkfs: the xfsprogs release that brought the option.
 _FEATURES = (
     _Feature("-m", "reflink", (4, 9), (4, 16)),
     _Feature("-m", "rmapbt", (4, 8), (6, 6)),
@@ -40,7 +40,7 @@ def parse_mkfs_version(text: str) -> tuple[int, int]:
 
 
 def mkfs_flags(mkfs: tuple[int, int], kernel: KernelVersion) -> list[str]:
-    """Flags that switch off what this kernel cannot mount; features it can mount stay at mkfs.xfs's defaults."""
+    """Flags that switch off what this kernel cannot mount; all else stays at mkfs.xfs's defaults."""
     flags: dict[str, list[str]] = {}
     for feature in _FEATURES:
         if mkfs >= feature.mkfs and (kernel.major, kernel.minor) < feature.kernel:

@@ -1,4 +1,4 @@
-"""Overlay mounts: lower layers with given contents, an upper and a work folder of their own, the merged view."""
+"""Overlay mounts: lower layers with given contents, upper and work folders of their own, the merged view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_LOWER: tuple[Layer, ...] = ({"etc/hostname": "lower\n"},)
 
 @final
 class Overlay(Mount):
-    """A mounted overlay: ``path`` is the merged view, ``lower`` a list of folders (topmost first), ``upper``, ``work``."""
+    """A mounted overlay: ``path`` is the merged view; ``lower`` is a list of folders, topmost first."""
 
     kind = "overlay"
 
@@ -54,9 +54,9 @@ class OverlayFactory:
     ) -> Overlay:
         """Mount an overlay.
 
-        ``on`` holds all its folders; by default the test's ``xfs``. ``lower`` are the layers, topmost first,
-        each a mapping of file names to content (a name that ends in "/" is a folder); equal layers on the same
-        file system are shared. ``volatile`` and ``options`` go to the kernel as they are.
+        ``on`` holds all its folders; by default the test's ``xfs``. ``lower`` are the layers, topmost
+        first, each a mapping of file names to content (a name that ends in "/" is a folder); equal layers on
+        the same file system are shared. ``volatile`` and ``options`` go to the kernel as they are.
 
         Raises: UsageError; GuestCommandError with the kernel's reason.
         """

@@ -38,14 +38,18 @@ def shared_libraries(programs: Iterable[Path]) -> list[Path]:
             )
         found.update(_LIBRARY.findall(output))
     folders = {Path(path).parent for path in found}
-    found.update(str(folder / name) for folder in folders for name in _LOADED_BY_NAME if (folder / name).exists())
+    found.update(
+        str(folder / name) for folder in folders for name in _LOADED_BY_NAME if (folder / name).exists()
+    )
     return [Path(path) for path in sorted(found)]
 
 
 def _ldd(paths: Sequence[str]) -> str:
     # ldd exits with 1 when one of several files is static; its text says all we need.
     environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([str(need("ldd")), *paths], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [str(need("ldd")), *paths], capture_output=True, text=True, env=environment, check=False
+    )
     return done.stdout
 
 

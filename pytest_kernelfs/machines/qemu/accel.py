@@ -52,7 +52,8 @@ def choose(preference: str, qemu: Qemu, kernel_image: Path, cache: Cache) -> Acc
         return Accelerator("kvm", "proved by running a guest")
     if preference == "kvm":
         raise ProviderUnavailable(
-            f"--kernelfs-accel=kvm was asked for, but {problem}; use --kernelfs-accel=auto or tcg, or mend KVM"
+            f"--kernelfs-accel=kvm was asked for, but {problem}; "
+            "use --kernelfs-accel=auto or tcg, or mend KVM"
         )
     return Accelerator("tcg", problem)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError, UsageError
@@ -40,7 +41,9 @@ class DiskBay:
         with explain_os_errors("make a disk", self._folder), path.open("wb") as file:
             file.truncate(spec.size)
         self._ports[serial] = port
-        self._monitor.execute("object-add", qom_type="throttle-group", id=f"limit-{serial}", limits=_limits(spec))
+        self._monitor.execute(
+            "object-add", qom_type="throttle-group", id=f"limit-{serial}", limits=_limits(spec)
+        )
         self._monitor.execute("blockdev-add", **_block_node(serial, path))
         self._monitor.execute(
             "device_add", driver="virtio-blk-pci", id=serial, drive=serial, serial=serial, bus=port_name(port)
@@ -63,7 +66,9 @@ class DiskBay:
 
     def throttle(self, serial: str, spec: DiskSpec) -> None:
         """Set the speed of a disk from now on. Raises: InfrastructureError."""
-        self._monitor.execute("qom-set", path=f"/objects/limit-{serial}", property="limits", value=_limits(spec))
+        self._monitor.execute(
+            "qom-set", path=f"/objects/limit-{serial}", property="limits", value=_limits(spec)
+        )
 
     def _path(self, serial: str) -> Path:
         return self._folder / f"{serial}.raw"
@@ -74,7 +79,7 @@ def _limits(spec: DiskSpec) -> dict[str, int]:
     return {"bps-write": spec.write_bps, "bps-read": spec.read_bps, "iops-total": spec.iops}
 
 
-def _block_node(serial: str, path: Path) -> dict[str, object]:
+def _block_node(serial: str, path: Path) -> dict[str, Any]:
     file = {"driver": "file", "filename": str(path), "cache": CACHE_MODE, "discard": "unmap"}
     raw = {"driver": "raw", "file": file, "cache": CACHE_MODE, "discard": "unmap"}
     return {

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelMisbehaved, KernelPanic
+from pytest_kernelfs.errors import (
+    GuestTimeout,
+    InfrastructureError,
+    KernelfsError,
+    KernelMisbehaved,
+    KernelPanic,
+)
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
@@ -119,8 +125,8 @@ class QemuMachine:
             return self._panicked(panic)
         if not ended:
             return KernelMisbehaved(
-                f"kernel {self.kernel.release} closed its channel but runs on ({seen}): the agent was killed, or "
-                f"memory ran out. The console's last lines:\n{tail(self.console())}"
+                f"kernel {self.kernel.release} closed its channel but runs on ({seen}): the agent "
+                f"was killed, or memory ran out. The console's last lines:\n{tail(self.console())}"
             )
         complaint = self._process.complaint()
         if complaint == "exit code 0":

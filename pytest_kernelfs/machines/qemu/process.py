@@ -27,7 +27,12 @@ class QemuProcess:
         guarded = [str(need("setpriv")), "--pdeathsig", "KILL", *command]
         with explain_os_errors("start a machine", folder), (folder / _STDERR).open("wb") as stderr:
             self._process = subprocess.Popen(
-                guarded, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd="/", start_new_session=True
+                guarded,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                cwd="/",
+                start_new_session=True,
             )
         lease.write(folder, self._process.pid)
 

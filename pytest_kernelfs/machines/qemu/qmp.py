@@ -7,7 +7,7 @@ import threading
 from collections.abc import Coroutine
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pytest_kernelfs.errors import InfrastructureError
 
@@ -55,7 +55,7 @@ class Monitor:
 
         async def deleted() -> None:
             async for event in self._events:
-                if event["data"].get("device") == device:
+                if cast("dict[str, Any]", event["data"]).get("device") == device:
                     return
 
         self._await(deleted(), timeout, f"wait for the end of device {device}")
