@@ -112,10 +112,17 @@ def _opened(path: Path) -> Iterator[DebFile]:
     except FileNotFoundError as error:
         raise InfrastructureError(f"there is no package file {path}; check the path") from error
     except damage as error:
-        detail = str(error) or type(error).__name__
-        raise InfrastructureError(
-            f"{path} is no intact .deb file ({detail}); download or build it again"
-        ) from error
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # Both python-debian and gzip report a wrong content as a bare OSError.
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InfrastructureError:
+    detail = " ".join(str(error).split()) or type(error).__name__
+    return InfrastructureError(f"{path} is no intact .deb file ({detail}); download or build it again")
 
 
 def _check_length(deb: DebFile, path: Path) -> None:

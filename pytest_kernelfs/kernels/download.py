@@ -261,6 +261,8 @@ def _reason(error: BaseException) -> str:
 
     if isinstance(error, requests.exceptions.SSLError):
         return "its TLS certificate was not accepted"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached"
     if isinstance(error, requests.exceptions.Timeout):
         return "no answer in time"
     text = str(error)
@@ -278,8 +280,6 @@ _KNOWN_REASONS = {
     "Connection refused": "the connection was refused",
     "Network is unreachable": "the network is unreachable",
     "No route to host": "there is no route to the host",
-    "Cannot connect to proxy": "the proxy cannot be reached",
-    "Unable to connect to proxy": "the proxy cannot be reached",
     "Connection reset": "the connection was reset",
     "Remote end closed": "the connection was closed",
     "IncompleteRead": "the connection ended early",

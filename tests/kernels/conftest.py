@@ -40,8 +40,16 @@ def mirror(keys: tuple[Key, Key]) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def stocked(mirror: Mirror) -> Mirror:
+def stocked(mirror: Mirror, stock: dict[str, bytes]) -> Mirror:
     """A mirror with every layout, several suites and flavours, and releases that are incomplete."""
+    mirror.files.update(stock)
+    return mirror
+
+
+@pytest.fixture(scope="session")
+def stock(keys: tuple[Key, Key]) -> dict[str, bytes]:
+    """The files of ``stocked``; made once, for signing takes its time."""
+    mirror = Mirror(keys[0])
     bookworm = [
         *old_kernel("6.1.0-50-cloud-amd64", "6.1.176-1"),
         *old_kernel("6.1.0-50-amd64", "6.1.176-1"),
@@ -66,7 +74,7 @@ def stocked(mirror: Mirror) -> Mirror:
     mirror.publish("trixie", trixie)
     mirror.publish("trixie-backports", backports, origin="Debian Backports")
     mirror.publish("experimental", split_kernel("7.3-cloud-amd64", "7.3~rc7-1~exp1"), codename="rc-buggy")
-    return mirror
+    return mirror.files
 
 
 @pytest.fixture
