@@ -21,10 +21,11 @@ def umount_under(
     *,
     parallel: bool = False,
     record: Record | None = None,
-) -> Measurement:
+) -> UmountRun:
     """Unmount all ``mounts``, one after another or at once, and demand that each takes at most ``seconds``.
 
-    Times are taken in the guest around umount2(2). ``record`` is told the measurement, also of a failure.
+    Times are taken in the guest around umount2(2). Gives all that was measured. ``record`` is told the
+    times, also of a failure.
 
     Raises: AssertionError if one was slower or could not be unmounted; UsageError without mounts.
     """
@@ -40,7 +41,7 @@ def umount_under(
         record(run.measurement)
     if any(run.errors) or run.measurement.max > seconds:
         raise AssertionError(describe_umounts(run, seconds, str(vm.kernel.version)))
-    return run.measurement
+    return run
 
 
 def describe_umounts(run: UmountRun, budget: float, kernel: str) -> str:

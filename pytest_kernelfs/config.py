@@ -47,7 +47,7 @@ OPTIONS = (
     Option("--kernelfs-memory", "kernelfs_memory", "1G", "memory of a machine, such as 512M or 2G", "SIZE"),
     Option("--kernelfs-cpus", "kernelfs_cpus", "1", "processors of a machine", "N"),
     Option("--kernelfs-boot-timeout", "kernelfs_boot_timeout", "120", "how long a boot may take", "SECONDS"),
-    Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: kernelfs in the XDG cache)", "DIR"),
+    Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: in the XDG cache)", "DIR"),
     Option(
         "--kernelfs-debian-mirror", "kernelfs_debian_mirror", "",
         "Debian mirror to fetch kernels from (default: the one apt is configured with)", "URL",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel
     from pytest_kernelfs.machines.vm import VM
     from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import DiskFactory
     from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
@@ -43,7 +44,7 @@ __all__ = [
 class AssertUmountUnder(Protocol):
     """The ``assert_umount_under`` fixture."""
 
-    def __call__(self, seconds: float, *mounts: Mount, parallel: bool = False) -> Measurement: ...
+    def __call__(self, seconds: float, *mounts: Mount, parallel: bool = False) -> UmountRun: ...
 
 
 class AssertNoDstate(Protocol):
@@ -70,7 +71,7 @@ def _only_candidate(run: Run) -> Candidate:
     candidates = run.resolve()
     if len(candidates) > 1:
         raise UsageError(
-            "this test reaches the fixture 'kernel' through request.getfixturevalue, so it cannot be run once "
+            "this test reaches the fixture 'kernel' through request.getfixturevalue, so it cannot run once "
             "for each of several kernels; name 'kernel' or 'vm' in the test's arguments"
         )
     return candidates[0]
@@ -104,18 +105,15 @@ def _scope(item: pytest.Item, isolation: str) -> str:
 @pytest.fixture
 def kernelfs_resources(vm: VM, request: pytest.FixtureRequest) -> Iterator[Resources]:
     """What the test made in its machine; taken down after it, the latest first."""
-    from pytest_kernelfs.errors import InfrastructureError
     from pytest_kernelfs.resources.stack import Resources
 
     resources = Resources(vm)
     yield resources
-    problems = resources.close()
-    if problems:
+    try:
+        resources.close()
+    except KernelfsError:
         request.config.stash[RUN].pool.close()
-        raise InfrastructureError(
-            "what the test made could not be taken down, so its machine was thrown away:\n  "
-            + "\n  ".join(problems)
-        )
+        raise
 
 
 @pytest.fixture
@@ -182,7 +180,7 @@ def assert_umount_under(
     """
     from pytest_kernelfs.assertions import umount_under
 
-    def check(seconds: float, *mounts: Mount, parallel: bool = False) -> Measurement:
+    def check(seconds: float, *mounts: Mount, parallel: bool = False) -> UmountRun:
         __tracebackhide__ = True
         chosen = mounts or kernelfs_resources.default_mounts()
         return umount_under(

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import blocks, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
@@ -37,18 +37,25 @@ def mount(source: str, target: str, fstype: str, options: str = "", flags: int =
         ) from None
 
 
-def umount(target: str) -> bool:
-    """Unmount; False if nothing was mounted there."""
-    try:
-        syscalls.umount(target)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            return False
-        holders = (
-            ", ".join(_holders(target)) or "no process that /proc shows; perhaps a mount or loop device on it"
-        )
-        raise GuestError(f"umount {target}: {error.strerror}; held by {holders}") from None
-    return True
+def umount(target: str, patience: float = 2.0) -> bool:
+    """Unmount; False if nothing was mounted there. What keeps it busy has ``patience`` seconds to end."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            syscalls.umount(target)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return False
+            if error.errno == errno.EBUSY and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            _say_why_not(target, error)
+
+
+def _say_why_not(target: str, error: OSError) -> NoReturn:
+    holders = ", ".join(_holders(target)) or "no process; perhaps a mount or a loop device on it"
+    raise GuestError(f"umount {target}: {error.strerror}; held by {holders}") from None
 
 
 def _holders(target: str) -> Iterator[str]:

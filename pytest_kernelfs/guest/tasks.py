@@ -11,7 +11,7 @@ _Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
 
 _PF_KTHREAD = 0x00200000
 # A parent that waits for its vfork child shows state D and is well.
-_BENIGN_WCHAN = ("kernel_clone", "_do_fork", "do_fork")
+_BENIGN = ("kernel_clone", "_do_fork", "do_fork")
 
 
 def stuck(longer_than: float, interval: float = 0.05, kernel_threads: bool = False) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def _sample(kernel_threads: bool, only: Iterable[_Task] | None = None) -> dict[_
                 fields = file.read().rsplit(b")", 1)[1].split()
             if fields[0] != b"D" or (int(fields[6]) & _PF_KTHREAD and not kernel_threads):
                 continue
-            if _first_line(folder + "/wchan") in _BENIGN_WCHAN:
+            if _waits_in(folder) in _BENIGN:
                 continue
             found[pid, tid, int(fields[19])] = _switches(folder)
         except (OSError, IndexError):
@@ -76,10 +76,19 @@ def _describe(key: _Task, seconds: float) -> dict[str, Any]:
         "tid": int(tid),
         "comm": _first_line(folder + "/comm"),
         "seconds": seconds,
-        "wchan": _first_line(folder + "/wchan"),
+        "wchan": _waits_in(folder),
         "syscall": _first_line(folder + "/syscall"),
         "stack": _lines(folder + "/stack"),
     }
+
+
+def _waits_in(folder: str) -> str:
+    """The kernel function that a task waits in; 5.10 has "0" in wchan, but tells it in the stack."""
+    wchan = _first_line(folder + "/wchan")
+    if wchan not in ("", "0"):
+        return wchan
+    top = _first_line(folder + "/stack")
+    return top.split("] ", 1)[-1].split("+", 1)[0]
 
 
 def _first_line(path: str) -> str:

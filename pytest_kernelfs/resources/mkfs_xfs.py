@@ -10,7 +10,7 @@ from pytest_kernelfs.kernels.version import KernelVersion
 
 @dataclass(frozen=True)
 class _Feature:
-    """``option`` of ``flag``; known to mkfs.xfs from version ``mkfs``, sound in kernels from ``kernel`` on."""
+    """``option`` of ``flag``: known to mkfs.xfs from ``mkfs`` on, sound in kernels from ``kernel`` on."""
 
     flag: str
     option: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kernelfs.assertions import umount_under
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files, mounts, syscalls
-from pytest_kernelfs.measure import Measurement
+from pytest_kernelfs.probes.umount import UmountRun
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, parse_size
 
@@ -63,10 +63,10 @@ class Mount:
         if self in self.resources.mounts:
             self.resources.mounts.remove(self)
 
-    def assert_umount_under(self, seconds: float) -> Measurement:
+    def assert_umount_under(self, seconds: float) -> UmountRun:
         """Unmount, and fail the test if the system call takes longer than ``seconds``.
 
-        Gives the measurement. Raises: AssertionError, UsageError.
+        Gives what was measured. Raises: AssertionError, UsageError.
         """
         __tracebackhide__ = True
         return umount_under(self.resources.vm, seconds, [self])

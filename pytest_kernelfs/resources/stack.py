@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError
 from pytest_kernelfs.machines.vm import VM
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ class Resources:
         overlays = [mount for mount in self.mounts if mount.kind == "overlay"]
         return overlays or list(self.mounts)
 
-    def close(self) -> list[str]:
-        """Take everything down; gives a line for each thing that would not go.
+    def close(self) -> None:
+        """Take everything down.
 
         A machine that is gone has nothing to take down; on one that died or
         stopped answering meanwhile, the rest is left to the machine's end.
+
+        Raises: InfrastructureError at the first thing that will not go: what lies below it would not either.
         """
-        problems = []
         self.mounts.clear()
         while self._undo:
             what, undo = self._undo.pop()
@@ -59,5 +60,7 @@ class Resources:
             try:
                 undo()
             except KernelfsError as error:
-                problems.append(f"{what}: {error}")
-        return problems
+                self._undo.clear()
+                raise InfrastructureError(
+                    f"the {what} could not be taken down after the test, so its machine was thrown away: {error}"
+                ) from None
