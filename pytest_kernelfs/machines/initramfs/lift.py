@@ -72,7 +72,7 @@ def add_with_symlinks(archive: CpioWriter, path: Path) -> None:
             return
         target = path.readlink()
         archive.symlink(guest_path(path), str(target) if target.is_absolute() else _relative(path, target))
-        path = path.parent.resolve() / target
+        path = Path(_normal(path.parent.resolve() / target))
     raise InfrastructureError(f"too many symbolic links at {path}; repair that path on the host")
 
 
