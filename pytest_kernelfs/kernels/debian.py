@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, cmp_to_key
 from pathlib import Path
@@ -96,8 +96,7 @@ class DebianSource:
         """
         if spec.kind == "suite":
             return self._default_of(spec.value, spec.text).candidate(spec.text)
-        self._read(known_suites())
-        offers = [offer for offer in self._offers() if _fits(offer, spec)]
+        offers = [offer for offer in self._offers(self._everywhere()) if _fits(offer, spec)]
         if spec.kind != "release":
             offers = [offer for offer in offers if offer.flavour == self._settings.flavour]
         if not offers:
@@ -106,22 +105,25 @@ class DebianSource:
 
     def available(self, flavour: str | None) -> list[Candidate]:
         """All kernels that can be fetched, the oldest first; ``flavour`` None means all of them."""
-        self._read(known_suites())
-        offers = [offer for offer in self._offers() if flavour in (None, offer.flavour)]
+        offers = [offer for offer in self._offers(self._everywhere()) if flavour in (None, offer.flavour)]
         candidates = [offer.candidate(offer.kernel.release) for offer in _sorted(offers)]
         return list({(c.release, c.checksum): c for c in candidates}.values())
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the suites read so far."""
-        states = self._suites.items()
-        failures = [(name, state) for name, state in states if isinstance(state, KernelfsError)]
-        failed = [f"the suite {name} is left out: {error}" for name, error in failures]
-        stale = [suite for _, suite in states if isinstance(suite, Suite) and suite.stale]
+        states = self._suites
+        stale = [state for state in states.values() if isinstance(state, Suite) and state.stale]
+        failed = _failure_notes({n: state for n, state in states.items() if isinstance(state, KernelfsError)})
         if not stale:
             return failed
         oldest = min(suite.facts.checked for suite in stale)
         return [f"{stale[0].stale}: {_age(oldest)}", *failed]
+
+    def _everywhere(self) -> Sequence[str]:
+        """All suites, after they were read."""
+        self._read(self._mirrors.suites)
+        return self._mirrors.suites
 
     def _default_of(self, name: str, text: str) -> Offer:
         """What ``apt install linux-image-cloud-amd64`` would bring in a suite.
@@ -176,8 +178,8 @@ class DebianSource:
                     return suite
         return failure
 
-    def _offers(self, names: Iterable[str] | None = None) -> list[Offer]:
-        states = self._suites.values() if names is None else [self._suites[name] for name in names]
+    def _offers(self, names: Iterable[str]) -> list[Offer]:
+        states = [self._suites[name] for name in names]
         suites = [state for state in states if isinstance(state, Suite)]
         return [Offer(kernel, suite) for suite in suites for kernel in suite.index.kernels]
 
@@ -194,7 +196,8 @@ class DebianSource:
                 f"the kernel {spec.text!r} is in Debian's index, but not all of its packages are: "
                 f"{partial[-1]}; {self._instead(spec)}"
             )
-        flavours = sorted({offer.flavour for offer in self._offers() if _fits(offer, spec)})
+        everything = self._offers(self._mirrors.suites)
+        flavours = sorted({offer.flavour for offer in everything if _fits(offer, spec)})
         if flavours:
             return KernelNotFound(
                 f"the kernel {spec.text!r} has no flavour {self._settings.flavour!r}, only "
@@ -207,7 +210,8 @@ class DebianSource:
 
     def _instead(self, spec: KernelSpec) -> str:
         flavour = flavour_of(spec.value) if spec.kind == "release" else self._settings.flavour
-        near = _nearest([offer for offer in self._offers() if offer.flavour == flavour], spec)
+        offers = self._offers(self._mirrors.suites)
+        near = _nearest([offer for offer in offers if offer.flavour == flavour], spec)
         if not near:
             return f"of the flavour {flavour or spec.value!r} there are none, {_LIST}"
         return f"the nearest are {', '.join(near)}, {_LIST}"
@@ -287,6 +291,18 @@ def _side_by_side(function: Callable[[_Item], _Result], items: Sequence[_Item]) 
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
+
+
+def _failure_notes(failures: Mapping[str, KernelfsError]) -> list[str]:
+    """One note for all suites that failed for the same reason: a mirror that is down fails for each."""
+    groups: dict[str, list[str]] = {}
+    for name, error in failures.items():
+        reason = error.reason if isinstance(error, UnreachableError) else str(error)
+        groups.setdefault(reason, []).append(name)
+    return [
+        f"left out the suite{'s' * (len(names) > 1)} {', '.join(names)}: {failures[names[0]]}"
+        for names in groups.values()
+    ]
 
 
 def _age(checked: float) -> str:

@@ -19,7 +19,7 @@ _VARIANTS = ("-security", "-updates", "-backports")
 
 
 def known_suites() -> list[str]:
-    """Every suite that may be live, whether or not the host uses it."""
+    """Every suite of Debian's that may be live, whether or not the host uses it."""
     return [f"{name}{variant}" for name in CODENAMES for variant in ("", *_VARIANTS)] + list(ROLLING)
 
 
@@ -31,11 +31,19 @@ def with_companions(suite: str) -> list[str]:
 
 
 class Mirrors:
-    """The archives to ask, in order; suites named ``-security`` have archives of their own."""
+    """The archives to ask, in order; suites named ``-security`` have archives of their own.
 
-    def __init__(self, main: Sequence[Archive], security: Sequence[Archive]) -> None:
+    ``suites`` are all that may be live: those we know of and those the host uses.
+    """
+
+    def __init__(
+        self, main: Sequence[Archive], security: Sequence[Archive], configured: Iterable[str] = ()
+    ) -> None:
         self._main = tuple(main)
         self._security = tuple(security)
+        # An alias such as stable only repeats a suite that is listed by its code name.
+        own = (suite for suite in configured if not suite.startswith(_ALIASES))
+        self.suites = tuple(dict.fromkeys((*known_suites(), *own)))
 
     def archives_for(self, suite: str) -> tuple[Archive, ...]:
         """The archives that may have the suite, the likeliest first."""
@@ -59,7 +67,8 @@ def find_mirrors(settings: KernelSettings, apt: AptFacts) -> Mirrors:
             "this host's apt has no Debian mirror to get kernels from; set --kernelfs-debian-mirror URL "
             "(ini: kernelfs_debian_mirror), or give kernels as paths or .deb files"
         )
-    return Mirrors(main, security or [Archive(_sibling(a.uri), a.keyring) for a in main])
+    siblings = [Archive(_sibling(a.uri), a.keyring) for a in main]
+    return Mirrors(main, security or siblings, (source.suite for source in ours))
 
 
 def _given(mirror: str, keyring: Path | None) -> Mirrors:

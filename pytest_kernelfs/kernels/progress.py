@@ -20,7 +20,8 @@ def terminal_progress() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bars = Bars(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}
     lock = Lock()
 

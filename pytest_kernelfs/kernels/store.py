@@ -89,10 +89,18 @@ class Store:
 
         ``keep`` holds checksums, releases or versions that stay in any case.
         """
+        self._sweep()
         doomed = [kernel for kernel in self.all() if self._is_stale(kernel, keep, unused_for)]
         for kernel in doomed:
             self.remove(kernel)
         return doomed
+
+    def _sweep(self) -> None:
+        """Remove what builds that were killed have left; nothing takes a day to build."""
+        for folder in (self._cache.root / KIND).glob(".*"):
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > 86400:
+                    shutil.rmtree(folder)
 
     def _is_stale(self, kernel: Kernel, keep: Collection[str], unused_for: float) -> bool:
         if {kernel.checksum, kernel.release, str(kernel.version)} & set(keep):

@@ -119,6 +119,13 @@ def test_suites_of_third_parties_are_no_mirrors(cache: Cache) -> None:
         find_mirrors(KernelSettings(cache), foreign)
 
 
+def test_suites_that_only_the_host_uses_are_searched_too(cache: Cache) -> None:
+    facts = AptFacts((AptSource(MAIN, "bookworm-proposed-updates"), AptSource(MAIN, "stable")))
+    suites = find_mirrors(KernelSettings(cache), facts).suites
+    assert "bookworm-proposed-updates" in suites
+    assert "stable" not in suites
+
+
 def test_a_suite_comes_with_those_that_update_it() -> None:
     assert with_companions("bookworm") == ["bookworm", "bookworm-security", "bookworm-updates"]
     assert with_companions("stable")[1] == "stable-security"

@@ -68,7 +68,7 @@ def test_a_suite_signed_by_a_stranger_is_left_out_with_a_note(
     resolver = make_resolver()
     assert resolver.resolve(["6.1"])[0].id == "6.1.176"
     (note,) = resolver.notes
-    assert note.startswith("the suite trixie is left out: ")
+    assert note.startswith("left out the suite trixie: ")
 
 
 def test_one_suite_cannot_stand_in_for_another(mirror: Mirror, make_resolver: MakeResolver) -> None:
@@ -183,4 +183,4 @@ def test_an_expired_suite_is_left_out_with_a_note(
     resolver = make_resolver()
     assert resolver.resolve(["6.1"])[0].id == "6.1.176"
     (note,) = resolver.notes
-    assert note.startswith("the suite sid is left out: the package index of sid")
+    assert note.startswith("left out the suite sid: the package index of sid")

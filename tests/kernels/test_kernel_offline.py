@@ -140,7 +140,17 @@ def test_one_archive_that_is_down_is_noted(stocked: Mirror, make_resolver: MakeR
     stocked.interfere = lambda path: "-security" in path and "bookworm" in path
     resolver = make_resolver()
     assert resolver.resolve(["6.1"])[0].id == "6.1.176"
-    assert resolver.notes[0].startswith("the suite bookworm-security is left out: cannot get ")
+    assert resolver.notes[0].startswith("left out the suite bookworm-security: cannot get ")
+
+
+def test_what_was_never_fetched_is_left_out_offline_in_one_note(
+    stocked: Mirror, make_resolver: MakeResolver
+) -> None:
+    make_resolver().resolve(["debian:trixie"])
+    offline = make_resolver(offline=True)
+    assert offline.resolve(["6.12"])[0].id == "6.12.117"
+    (note,) = offline.notes
+    assert note.startswith("left out the suites bullseye, bullseye-security, ")
 
 
 def test_a_cached_release_needs_no_index(stocked: Mirror, make_resolver: MakeResolver, cache: Cache) -> None:

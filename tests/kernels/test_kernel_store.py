@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -12,18 +13,28 @@ import pytest
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.kernels import Kernel, Resolver
+from pytest_kernelfs.kernels import Kernel, KernelSettings, Resolver
 
 from .conftest import MakeResolver
-from .standin import Mirror
+from .standin import Key, Mirror
+
+
+@pytest.fixture(scope="module")
+def shelf(keys: tuple[Key, Key], stock: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with three kernels, filled once."""
+    folder = tmp_path_factory.mktemp("shelf")
+    url = Mirror(keys[0], files=stock).write_to(folder / "mirror")
+    settings = KernelSettings(Cache(folder / "cache"), debian_mirror=url, debian_keyring=keys[0].keyring)
+    resolver = Resolver(settings)
+    for candidate in resolver.resolve(["7.2", "6.1", "6.12"]):
+        resolver.fetch(candidate)
+    return folder / "cache"
 
 
 @pytest.fixture
-def filled(stocked: Mirror, make_resolver: MakeResolver) -> Resolver:
-    resolver = make_resolver()
-    for candidate in resolver.resolve(["7.2", "6.1", "6.12"]):
-        resolver.fetch(candidate)
-    return resolver
+def filled(shelf: Path, stocked: Mirror, cache: Cache, make_resolver: MakeResolver) -> Resolver:
+    shutil.copytree(shelf / "kernels", cache.root / "kernels")
+    return make_resolver()
 
 
 def ids(kernels: list[Kernel]) -> list[str]:
@@ -50,7 +61,7 @@ def test_a_removed_one_is_fetched_again(filled: Resolver, stocked: Mirror) -> No
     (candidate,) = filled.resolve(["6.12"])
     filled.remove(filled.fetch(candidate))
     assert filled.fetch(candidate).image.is_file()
-    assert len([path for path in stocked.downloads(".deb") if "6.12.117+deb13" in path]) == 2
+    assert len([path for path in stocked.downloads(".deb") if "6.12.117+deb13" in path]) == 1
 
 
 def test_one_removed_after_it_was_found_in_the_cache_is_explained(filled: Resolver) -> None:
@@ -75,6 +86,17 @@ def test_pruning_goes_by_the_last_use(filled: Resolver) -> None:
         os.utime(kernel.image.parent, (time.time() - 1000, time.time() - 1000))
     filled.fetch(filled.resolve([new.release])[0])
     assert filled.prune(unused_for=500.0) == [old]
+
+
+def test_pruning_sweeps_up_after_killed_builds(filled: Resolver, cache: Cache) -> None:
+    left, busy = (cache.root / "kernels" / name for name in (".abc.left", ".abc.busy"))
+    for folder in (left, busy):
+        (folder / "packages").mkdir(parents=True)
+    os.utime(left, (time.time() - 100_000, time.time() - 100_000))
+    filled.prune(unused_for=1000.0)
+    assert not left.exists()
+    assert busy.exists()
+    assert len(filled.cached()) == 3
 
 
 def test_a_damaged_entry_is_not_listed_and_is_explained(filled: Resolver) -> None:
