@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import lzma
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -129,17 +131,18 @@ def plain_name(relative: str) -> str:
 def read_module(path: Path) -> bytes:
     """A module's content, decompressed on the host: the guest would take many times as long.
 
-    Raises: InfrastructureError for a compression we do not know.
+    Raises: InfrastructureError if it cannot be decompressed.
     """
-    data = path.read_bytes()
-    if path.suffix == ".xz":
-        return lzma.decompress(data)
-    if path.suffix == ".gz":
-        import gzip
-
-        return gzip.decompress(data)
     if path.suffix == ".zst":
         return _unzstd(path)
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".xz":
+            return lzma.decompress(data)
+        if path.suffix == ".gz":
+            return gzip.decompress(data)
+    except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        raise InfrastructureError(f"cannot decompress the module {path}: {error}") from None
     return data
 
 
