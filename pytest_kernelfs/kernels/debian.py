@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from pytest_kernelfs.errors import KernelfsError, KernelNotFound
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError, KernelNotFound
 from pytest_kernelfs.kernels.apt import AptFacts, read_apt
-from pytest_kernelfs.kernels.download import UnreachableError, Web
+from pytest_kernelfs.kernels.download import UnreachableError, Web, shown
 from pytest_kernelfs.kernels.index import IndexedKernel
 from pytest_kernelfs.kernels.kernel import Candidate, Package
 from pytest_kernelfs.kernels.mirrors import Mirrors, find_mirrors, known_suites, with_companions
@@ -123,6 +123,12 @@ class DebianSource:
     def _everywhere(self) -> Sequence[str]:
         """All suites, after they were read."""
         self._read(self._mirrors.suites)
+        if not any(isinstance(state, Suite) for state in self._suites.values()):
+            urls = ", ".join(shown(archive.uri) for archive in self._mirrors.archives_for("stable"))
+            raise InfrastructureError(
+                f"{urls} has none of Debian's suites, neither {self._mirrors.suites[0]} nor any other; is it "
+                "a Debian mirror? Choose another with --kernelfs-debian-mirror URL (ini: kernelfs_debian_mirror)"
+            )
         return self._mirrors.suites
 
     def _default_of(self, name: str, text: str) -> Offer:

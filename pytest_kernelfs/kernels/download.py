@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18
 _ATTEMPTS = 4
-_CONNECTION_ATTEMPTS = 2
-_TIMEOUT = (8, 30)  # seconds to connect, and between two pieces of data
+_SILENT_ATTEMPTS = 2
+_TIMEOUT = (8, 20)  # seconds to connect, and between two pieces of data
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -38,20 +38,20 @@ class UnreachableError(InfrastructureError):
 
 
 class AttemptError(Exception):
-    """One attempt failed; ``fatal`` if another one is pointless, ``no_connection`` if none came about."""
+    """One attempt failed; ``fatal`` if another one is pointless, ``silent`` if no server answered."""
 
-    def __init__(self, reason: str, *, fatal: bool = False, no_connection: bool = False) -> None:
+    def __init__(self, reason: str, *, fatal: bool = False, silent: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.fatal = fatal
-        self.no_connection = no_connection
+        self.silent = silent
 
 
 class Web:
     """Downloads for one resolver; its methods may be called from several threads.
 
-    A host that could not be reached is not tried again: a run without network
-    must not wait once per file. ``proxies`` is as for requests.
+    A host that gave no answer is not asked again: a run without network must
+    not wait once per file. ``proxies`` is as for requests.
     """
 
     pause = 0.5  # seconds before the second attempt, growing from there
@@ -59,7 +59,6 @@ class Web:
     def __init__(self, proxies: Mapping[str, str] | None = None, progress: Progress | None = None) -> None:
         self._proxies = dict(proxies or {})
         self._progress = progress
-        self._failures: dict[str, int] = {}
         self._down: dict[str, str] = {}
         self._local = threading.local()
 
@@ -104,6 +103,7 @@ class Web:
     def _attempts(self, url: str) -> Iterator[int]:
         host = urlsplit(url).netloc
         self._local.reason = ""
+        self._local.silences = 0
         for number in range(_ATTEMPTS):
             if host in self._down:
                 self._local.reason = self._down[host]
@@ -119,14 +119,14 @@ class Web:
             yield
         except AttemptError as error:
             self._local.reason = error.reason
-            if error.no_connection:
-                self._count_failure(urlsplit(url).netloc, error.reason)
+            if error.silent:
+                self._count_silence(urlsplit(url).netloc, error.reason)
             if error.fatal:
                 raise self._given_up(url) from error
 
-    def _count_failure(self, host: str, reason: str) -> None:
-        self._failures[host] = self._failures.get(host, 0) + 1
-        if self._failures[host] >= _CONNECTION_ATTEMPTS:
+    def _count_silence(self, host: str, reason: str) -> None:
+        self._local.silences += 1
+        if self._local.silences >= _SILENT_ATTEMPTS:
             self._down[host] = reason
 
     def _given_up(self, url: str) -> UnreachableError:
@@ -161,9 +161,7 @@ class Web:
             )
         except requests.RequestException as error:
             lasting = not isinstance(error, (requests.ConnectionError, requests.Timeout))
-            refused = isinstance(error, requests.ConnectionError)
-            raise AttemptError(_reason(error), fatal=lasting, no_connection=refused) from error
-        self._failures.pop(urlsplit(url).netloc, None)
+            raise AttemptError(_reason(error), fatal=lasting, silent=_is_silence(error)) from error
         with response:
             _check_status(response, url)
             yield response
@@ -252,7 +250,18 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.raw.stream(_CHUNK, decode_content=False)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise AttemptError(_reason(error)) from error
+        raise AttemptError(_reason(error), silent=_is_silence(error)) from error
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Whether the host may be down altogether; one that closes a connection is not."""
+    import requests
+    import urllib3
+
+    if isinstance(error, (requests.Timeout, requests.exceptions.ProxyError, urllib3.exceptions.TimeoutError)):
+        return True
+    text = str(error)
+    return "Failed to establish a new connection" in text or "Failed to resolve" in text
 
 
 def _reason(error: BaseException) -> str:

@@ -123,6 +123,13 @@ def test_a_mirror_that_is_down_is_named(make_resolver: MakeResolver) -> None:
     assert "\n" not in message
 
 
+def test_a_server_that_is_no_mirror_is_named(mirror: Mirror, make_resolver: MakeResolver) -> None:
+    with pytest.raises(
+        InfrastructureError, match=rf"{mirror.url} has none of Debian's suites, .* a Debian mirror\?"
+    ):
+        make_resolver().resolve(["6.1"])
+
+
 def test_a_mirror_that_is_down_leaves_the_cache_in_use(
     stocked: Mirror, make_resolver: MakeResolver, cache: Cache
 ) -> None:
