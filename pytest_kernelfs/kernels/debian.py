@@ -71,6 +71,7 @@ class DebianSource:
     def __init__(self, settings: KernelSettings) -> None:
         self._settings = settings
         self._suites: dict[str, Suite | KernelfsError | None] = {}
+        self._offered: dict[str, list[Offer]] = {}
 
     @cached_property
     def _apt(self) -> AptFacts:
@@ -126,8 +127,9 @@ class DebianSource:
         if not any(isinstance(state, Suite) for state in self._suites.values()):
             urls = ", ".join(shown(archive.uri) for archive in self._mirrors.archives_for("stable"))
             raise InfrastructureError(
-                f"{urls} has none of Debian's suites, neither {self._mirrors.suites[0]} nor any other; is it "
-                "a Debian mirror? Choose another with --kernelfs-debian-mirror URL (ini: kernelfs_debian_mirror)"
+                f"{urls} has none of Debian's suites, neither {self._mirrors.suites[0]} nor any other; "
+                "is it a Debian mirror? Choose another with --kernelfs-debian-mirror URL (ini: "
+                "kernelfs_debian_mirror)"
             )
         return self._mirrors.suites
 
@@ -165,7 +167,10 @@ class DebianSource:
         """Read suites side by side; one that cannot be had is only remembered, unless that goes for all."""
         missing = [name for name in names if name not in self._suites]
         _ = self._mirrors, self._reader  # made once, before there are threads
-        for name, state in zip(missing, _side_by_side(self._read_one, missing), strict=True):
+        at_hand = all(self._reader.is_at_hand(a, n) for n in missing for a in self._mirrors.archives_for(n))
+        # Threads only cost time where nothing is waited for.
+        read = [self._read_one(n) for n in missing] if at_hand else _side_by_side(self._read_one, missing)
+        for name, state in zip(missing, read, strict=True):
             self._suites[name] = state
         states = [self._suites[name] for name in names]
         failures = [state for state in states if isinstance(state, KernelfsError)]
@@ -185,9 +190,15 @@ class DebianSource:
         return failure
 
     def _offers(self, names: Iterable[str]) -> list[Offer]:
-        states = [self._suites[name] for name in names]
-        suites = [state for state in states if isinstance(state, Suite)]
-        return [Offer(kernel, suite) for suite in suites for kernel in suite.index.kernels]
+        return [offer for name in names for offer in self._offers_of(name)]
+
+    def _offers_of(self, name: str) -> list[Offer]:
+        suite = self._suites[name]
+        if not isinstance(suite, Suite):
+            return []
+        if name not in self._offered:
+            self._offered[name] = [Offer(kernel, suite) for kernel in suite.index.kernels]
+        return self._offered[name]
 
     def _not_found(self, spec: KernelSpec) -> KernelfsError:
         live = [state for state in self._suites.values() if isinstance(state, Suite)]

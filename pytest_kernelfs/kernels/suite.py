@@ -92,10 +92,21 @@ class SuiteReader:
             )
         return Suite(archive, name, facts, self._index(archive, name, facts), stale)
 
+    def is_at_hand(self, archive: Archive, name: str) -> bool:
+        """Whether ``read`` would find all it needs in the cache, fresh enough."""
+        known = _load(self._record(archive, name))
+        if known is None or not self._is_fresh(known):
+            return False
+        return known.status != "live" or self._cache.path("indexes", f"{known.sha256}-{FORMAT}").is_dir()
+
+    def _is_fresh(self, facts: SuiteFacts) -> bool:
+        # A clock that was set back must not keep an index in use for years.
+        return 0 <= time.time() - facts.checked < self._settings.index_max_age
+
     def _facts(self, archive: Archive, name: str) -> tuple[SuiteFacts, str | None]:
         record = self._record(archive, name)
         known = _load(record)
-        if known and 0 <= time.time() - known.checked < self._settings.index_max_age:
+        if known and self._is_fresh(known):
             return known, None
         if self._settings.offline:
             if known is None:
