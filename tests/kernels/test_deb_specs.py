@@ -87,15 +87,13 @@ def test_without_an_image_it_is_no_kernel(make_resolver: MakeResolver, tmp_path:
         make_resolver().resolve([str(path)])
 
 
-@pytest.mark.parametrize("left", [0, 4, 8, 40, 100, 300, -1, -2, -100])
+@pytest.mark.parametrize("left", [0, 4, 8, 40, 100, 300, -2, -100])
 @pytest.mark.parametrize("suffix", [".xz", ".gz", ""])
 def test_a_truncated_package_is_named(
     make_resolver: MakeResolver, tmp_path: Path, left: int, suffix: str
 ) -> None:
     (path,) = write(tmp_path / "d", old_kernel("6.1.0-50-amd64", "6.1.176-1", suffix=suffix)).values()
     path.write_bytes(path.read_bytes()[:left])
-    if path.stat().st_size % 2 and left == -1:
-        pytest.skip("only the padding was cut")
     with pytest.raises(
         InfrastructureError, match=r"is no intact \.deb file .*; download or build it again"
     ) as caught:
