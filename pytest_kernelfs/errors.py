@@ -21,6 +21,10 @@ class KernelfsError(Exception):
         return self.message
 
 
+class KernelfsWarning(UserWarning):
+    """Something works less well than it could; the message says what, and why."""
+
+
 class UsageError(KernelfsError):
     """An option, setting, marker or argument is wrong; nothing was started."""
 

@@ -33,7 +33,7 @@ def write(path: str, size: int) -> float:
     The data is one pre-generated megabyte, repeated: drawing it while writing
     would let the first pages grow old, and writeback begins by age.
     """
-    data = _pregenerated()
+    data = pregenerate()
     os.makedirs(os.path.dirname(path), exist_ok=True)
     start = time.monotonic()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -72,7 +72,8 @@ def remove(path: str) -> None:
         pass
 
 
-def _pregenerated() -> bytes:
+def pregenerate() -> bytes:
+    """The data that ``write`` repeats, drawn on first use."""
     global _buffer
     if not _buffer:
         _buffer = random.Random(4711).getrandbits(8 * _CHUNK).to_bytes(_CHUNK, "little")

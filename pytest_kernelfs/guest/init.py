@@ -15,6 +15,7 @@ import time
 from typing import NoReturn
 
 PORT_NAME = "kernelfs"
+WAITING = "kernelfs: waiting for the host"
 _POLL_S = 0.002
 
 _MOUNTS = (
@@ -86,6 +87,7 @@ def main() -> NoReturn:
     os.environ.update(_ENVIRONMENT)
     _mount_all()
     _load_modules()
+    _import_all()
     log("init is ready")
     conversation = 0
     while True:
@@ -135,6 +137,22 @@ def _load_modules() -> None:
         subprocess.call(["modprobe", "-a", "-q", *names], stdin=subprocess.DEVNULL)
 
 
+def _import_all() -> None:
+    """Import what conversations use, once: each inherits it, and so does every fork of this machine."""
+    import importlib
+    import pkgutil
+
+    import pytest_kernelfs.guest as package
+
+    for name in ("execnet.gateway_base", "ast", "subprocess", "threading", "json", "tempfile", "shutil"):
+        importlib.import_module(name)
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+    from pytest_kernelfs.guest import files
+
+    files.pregenerate()
+
+
 def _converse_and_exit() -> NoReturn:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,6 +173,8 @@ def _wait_for_host() -> int:
         if path is None:
             time.sleep(_POLL_S)
     port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    with open("/dev/console", "w") as console:
+        console.write(WAITING + "\n")
     poller = select.poll()
     poller.register(port, select.POLLIN)
     while True:
@@ -187,7 +207,8 @@ def _read_line(port: int) -> str:
 
     data = b""
     while not data.endswith(b"\n"):
-        part = os.read(port, 1)
+        # The host says nothing after this line before it has an answer, so no byte of what follows is taken.
+        part = os.read(port, 65536)
         if not part:
             os._exit(0)
         data += part

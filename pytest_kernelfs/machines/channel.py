@@ -12,7 +12,7 @@ from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsErro
 
 # What a guest of ours runs for each conversation; ``io`` is its port.
 _GREETING = b"1"
-_BOOTSTRAP = f"from execnet.gateway_base import serve\nio.write({_GREETING!r})\nserve(io, id='guest')\n"
+_SERVE = f"from execnet.gateway_base import serve\nio.write({_GREETING!r})\nserve(io, id='guest')\n"
 _CALL = "from pytest_kernelfs.guest.dispatch import serve\nserve(channel)"
 _numbers = itertools.count(1)
 
@@ -65,22 +65,24 @@ class SocketIO:
 class GuestChannel:
     """One conversation with a guest, over a connected stream socket that is closed with it."""
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: socket.socket, deadline: float, first: str = "") -> None:
         """Greet the guest; ``deadline`` is a time of ``time.monotonic()``.
+
+        ``first`` is source that the guest runs before it answers.
 
         Raises: GuestTimeout if the guest does not greet back in time; ChannelLost.
         """
         self._socket = connection
-        self._greet(deadline)
+        self._greet(first + _SERVE, deadline)
         import execnet
 
         connection.settimeout(None)
         name = f"kernelfs-{next(_numbers)}"
         self._gateway = execnet.Gateway(SocketIO(connection), execnet.XSpec(f"socket=guest//id={name}"))
 
-    def _greet(self, deadline: float) -> None:
+    def _greet(self, source: str, deadline: float) -> None:
         try:
-            self._socket.sendall(repr(_BOOTSTRAP).encode() + b"\n")
+            self._socket.sendall(repr(source).encode() + b"\n")
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             answer = self._socket.recv(1)
         except TimeoutError:

@@ -30,9 +30,16 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib", vars=_base_variables()))
 
 
+def shared_library() -> list[Path]:
+    """libpython, if the interpreter does not contain it."""
+    folder, name = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDLIBRARY")
+    path = Path(str(folder)) / str(name)
+    return [path] if path.suffix == ".so" and path.exists() else []
+
+
 def extension_modules() -> list[Path]:
     """The extension modules of the standard library."""
-    return [path for path in _members(standard_library()) if path.suffix == ".so"]
+    return [path for path in _members(standard_library() / "lib-dynload") if path.suffix == ".so"]
 
 
 def add_python(archive: CpioWriter) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
@@ -16,137 +15,18 @@ from pytest_kernelfs.tools import TOOLS, find, need
 _FORMAT = "1"  # raised whenever the layout of the archive changes
 
 # Lifted when the host has them; a command that is missing is missing in the guest, no more.
-_COMMANDS = [
-    "sh",
-    "bash",
-    "ls",
-    "cat",
-    "cp",
-    "mv",
-    "rm",
-    "ln",
-    "mkdir",
-    "rmdir",
-    "mkfifo",
-    "mknod",
-    "touch",
-    "dd",
-    "df",
-    "du",
-    "stat",
-    "sync",
-    "sleep",
-    "echo",
-    "printf",
-    "head",
-    "tail",
-    "wc",
-    "sort",
-    "uniq",
-    "cut",
-    "tr",
-    "tee",
-    "true",
-    "false",
-    "test",
-    "env",
-    "id",
-    "uname",
-    "date",
-    "seq",
-    "truncate",
-    "chmod",
-    "chown",
-    "readlink",
-    "realpath",
-    "timeout",
-    "dirname",
-    "basename",
-    "mktemp",
-    "nproc",
-    "sha256sum",
-    "md5sum",
-    "cmp",
-    "find",
-    "xargs",
-    "grep",
-    "sed",
-    "mawk",
-    "awk",
-    "tar",
-    "ps",
-    "kill",
-    "mount",
-    "umount",
-    "findmnt",
-    "lsblk",
-    "losetup",
-    "blkid",
-    "blockdev",
-    "fsfreeze",
-    "fallocate",
-    "flock",
-    "unshare",
-    "nsenter",
-    "setpriv",
-    "dmesg",
-    "swapon",
-    "swapoff",
-    "mkswap",
-    "wipefs",
-    "chroot",
-    "pivot_root",
-    "hwclock",
-    "taskset",
-    "ionice",
-    "fstrim",
-    "prlimit",
-    "setsid",
-    "sysctl",
-    "mkfs.xfs",
-    "xfs_repair",
-    "xfs_db",
-    "xfs_io",
-    "xfs_growfs",
-    "xfs_quota",
-    "xfs_info",
-    "xfs_freeze",
-    "xfs_logprint",
-    "xfs_admin",
-    "mkfs.ext4",
-    "mkfs.ext3",
-    "mkfs.ext2",
-    "mke2fs",
-    "e2fsck",
-    "fsck.ext4",
-    "tune2fs",
-    "dumpe2fs",
-    "debugfs",
-    "resize2fs",
-    "mkfs.btrfs",
-    "btrfs",
-    "btrfstune",
-    "mkfs.f2fs",
-    "fsck.f2fs",
-    "mkfs.erofs",
-    "mksquashfs",
-    "mkfs.vfat",
-    "dmsetup",
-    "ip",
-    "tc",
-    "ss",
-    "bridge",
-    "kmod",
-    "modprobe",
-    "insmod",
-    "rmmod",
-    "lsmod",
-    "depmod",
-    "modinfo",
-    "getfattr",
-    "setfattr",
-    "strace",
-]
+_COMMANDS = """
+    sh bash ls cat cp mv rm ln mkdir rmdir mkfifo mknod touch dd df du stat sync sleep echo printf head tail wc
+    sort uniq cut tr od tee true false test env id uname hostname date uptime seq truncate chmod chown readlink
+    realpath timeout dirname basename mktemp nproc sha256sum md5sum cmp find xargs grep sed mawk awk tar ps free
+    kill pgrep pkill vmstat mount umount findmnt lsblk losetup blkid blockdev fsfreeze fallocate flock unshare
+    nsenter setpriv dmesg swapon swapoff mkswap wipefs chroot pivot_root hwclock taskset ionice fstrim prlimit
+    setsid sysctl
+    mkfs.xfs xfs_repair xfs_db xfs_io xfs_growfs xfs_quota xfs_info xfs_freeze xfs_logprint xfs_admin
+    mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs e2fsck fsck.ext4 tune2fs dumpe2fs debugfs resize2fs
+    mkfs.btrfs btrfs btrfstune mkfs.f2fs fsck.f2fs mkfs.erofs mksquashfs mkfs.vfat
+    dmsetup ip tc ss bridge kmod modprobe insmod rmmod lsmod depmod modinfo getfattr setfattr strace
+""".split()  # noqa: SIM905  (a list this long reads best as words)
 
 _INIT = """#!/usr/bin/python3 -ES
 import sys
@@ -163,9 +43,7 @@ def build_userland(cache: Cache) -> Path:
     Raises: ProviderUnavailable if a required program is missing; InfrastructureError.
     """
     programs = _programs()
-    libraries = shared_libraries([*programs, python.interpreter(), *python.extension_modules()])
-    key = _key([*programs, *libraries])
-    return cache.entry("userland", key, lambda folder: _write(folder, programs, libraries)) / "userland.cpio"
+    return cache.entry("userland", _key(programs), lambda folder: _write(folder, programs)) / "userland.cpio"
 
 
 def _programs() -> list[Path]:
@@ -176,7 +54,8 @@ def _programs() -> list[Path]:
     return sorted(path for path in found if path is not None)
 
 
-def _write(folder: Path, programs: list[Path], libraries: list[Path]) -> None:
+def _write(folder: Path, programs: list[Path]) -> None:
+    libraries = shared_libraries([*programs, python.interpreter(), *python.extension_modules()])
     with (folder / "userland.cpio").open("wb") as file:
         archive = CpioWriter(file)
         add_merged_layout(archive)
@@ -204,33 +83,43 @@ def _add_base(archive: CpioWriter) -> None:
 
 
 def _add_guest_code(archive: CpioWriter) -> None:
-    archive.file(f"{_CODE_ROOT}/pytest_kernelfs/__init__.py", b"")
-    for name, content in guest_code():
-        archive.file(f"{_CODE_ROOT}/{name}", content)
+    for name in ("pytest_kernelfs/__init__.py", "execnet/__init__.py"):
+        archive.file(f"{_CODE_ROOT}/{name}", b"")
+    for name, path in _guest_sources():
+        archive.file(f"{_CODE_ROOT}/{name}c", python.byte_code(path, name))
 
 
-@cache
-def guest_code() -> tuple[tuple[str, bytes], ...]:
-    """Our guest package and execnet's base module, as byte code: (path below the code root, content)."""
-    import execnet.gateway_base
-
+def _guest_sources() -> list[tuple[str, Path]]:
+    """Our guest package and execnet's base module: (path below the code root, source)."""
     import pytest_kernelfs.guest as guest
 
     folder = Path(guest.__file__).parent
+    execnet = find_spec("execnet")
+    assert execnet is not None
+    assert execnet.origin is not None
     files = [(f"pytest_kernelfs/guest/{path.name}", path) for path in sorted(folder.glob("*.py"))]
-    files.append(("execnet/gateway_base.py", Path(inspect.getfile(execnet.gateway_base))))
-    members = [(f"{name}c", python.byte_code(path, name)) for name, path in files]
-    return (("execnet/__init__.py", b""), *members)
+    return [*files, ("execnet/gateway_base.py", Path(execnet.origin).parent / "gateway_base.py")]
 
 
-def _key(paths: list[Path]) -> str:
-    """A hash over what goes in: host files by path, size and time (to read them all would take a second)."""
+def _key(programs: list[Path]) -> str:
+    """A hash over what goes in: our own code by content, the host's files by path, size and time.
+
+    To ask for the libraries of a hundred programs takes longer than a whole test, so the loader's
+    cache stands for them: it changes whenever a library is installed.
+    """
     digest = hashlib.sha256(f"{_FORMAT} {_INIT}".encode())
-    program = python.interpreter()
     library = python.standard_library()
-    for path in [*paths, program, library, library / "os.py"]:
+    loader = [path for path in (Path("/etc/ld.so.cache"), *python.shared_library()) if path.exists()]
+    for path in [
+        *programs,
+        python.interpreter(),
+        *loader,
+        library,
+        library / "os.py",
+        *python.extension_modules(),
+    ]:
         status = path.stat()
         digest.update(f"{path}\0{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    for name, content in guest_code():
-        digest.update(name.encode() + b"\0" + content)
+    for name, path in _guest_sources():
+        digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]

@@ -1,7 +1,8 @@
-"""QEMU's command line: one for every kernel and machine."""
+"""QEMU's command line: one for every kernel and machine, booted or forked."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kernelfs.kernels.kernel import Kernel
@@ -22,18 +23,43 @@ DISK_PORTS = 24
 KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 loglevel=5 random.trust_cpu=on net.ifnames=0"
 
 
-def qemu_command(
-    qemu: Qemu, accel: str, kernel: Kernel, initramfs: Path, spec: MachineSpec, folder: Path
-) -> list[str]:
-    """The command that boots a kernel; sockets and the console lie in ``folder``."""
+@dataclass(frozen=True)
+class Memory:
+    """A file that holds a machine's memory. What a machine writes to it is kept only if it is ``shared``."""
+
+    path: Path
+    shared: bool
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that decides how a machine comes up.
+
+    Without ``memory`` its memory is anonymous. With ``incoming`` it waits for a saved state instead of
+    booting. ``disks`` are QEMU's own options for disks that the saved state knows.
+    """
+
+    qemu: Qemu
+    accel: str
+    kernel: Kernel
+    initramfs: Path
+    spec: MachineSpec
+    memory: Memory | None = None
+    incoming: bool = False
+    disks: tuple[str, ...] = ()
+
+
+def qemu_command(launch: Launch, folder: Path) -> list[str]:
+    """The command; sockets and the console lie in ``folder``."""
+    kernel, spec = launch.kernel, launch.spec
     return [
-        str(qemu.path),
+        str(launch.qemu.path),
         "-name", f"kernelfs-{kernel.version}",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", "q35,usb=off,vmport=off,hpet=off", *_accelerator(accel),
-        "-smp", str(spec.cpus), "-m", f"{spec.memory >> 10}K",
-        "-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", KERNEL_ARGUMENTS,
-        "-serial", f"file:{folder / CONSOLE}",
+        *_machine(launch), *_accelerator(launch.accel),
+        "-smp", str(spec.cpus),
+        "-kernel", str(kernel.image), "-initrd", str(launch.initramfs), "-append", KERNEL_ARGUMENTS,
+        "-chardev", f"file,id=console,path={folder / CONSOLE},append=on", "-serial", "chardev:console",
         "-qmp", f"unix:{folder / QMP_SOCKET},server=on,wait=off",
         "-device", "vmgenid,guid=auto",
         "-device", "virtio-rng-pci",
@@ -41,12 +67,29 @@ def qemu_command(
         "-chardev", f"socket,id=agent,path={folder / AGENT_SOCKET},server=on,wait=off",
         "-device", "virtserialport,chardev=agent,name=kernelfs",
         *_disk_ports(),
+        *launch.disks,
+        *(["-incoming", "defer"] if launch.incoming else []),
     ]  # fmt: skip
 
 
 def port_name(index: int) -> str:
     """The bus that disk number ``index`` is plugged into."""
     return f"port{index}"
+
+
+def _machine(launch: Launch) -> list[str]:
+    machine = "q35,usb=off,vmport=off,hpet=off"
+    if launch.memory is None:
+        return ["-machine", machine, "-m", _mebibytes(launch.spec)]
+    backend = (
+        f"memory-backend-file,id=ram,size={_mebibytes(launch.spec)},mem-path={launch.memory.path},"
+        f"share={'on' if launch.memory.shared else 'off'}"
+    )
+    return ["-machine", f"{machine},memory-backend=ram", "-m", _mebibytes(launch.spec), "-object", backend]
+
+
+def _mebibytes(spec: MachineSpec) -> str:
+    return f"{spec.memory >> 20}M"
 
 
 def _accelerator(accel: str) -> list[str]:

@@ -16,28 +16,38 @@ from pytest_kernelfs.errors import (
     KernelMisbehaved,
     KernelPanic,
 )
-from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.guest.init import WAITING
+from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
-from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET
+from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET, Launch, qemu_command
 from pytest_kernelfs.machines.qemu.disks import DiskBay
 from pytest_kernelfs.machines.qemu.process import QemuProcess
 from pytest_kernelfs.machines.qemu.qmp import Monitor
+from pytest_kernelfs.machines.qemu.template import load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
 # A panicking kernel prints for a while before QEMU ends.
 _LAST_WORDS_S = 5.0
 _POLL_S = 0.002
+# Leaves the memory out of a saved state: it is in its file already.
+_KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 
 
 @final
 class QemuMachine:
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
 
-    def __init__(self, kernel: Kernel, process: QemuProcess, folder: Path) -> None:
-        self.kernel = kernel
-        self._process = process
-        self._folder = folder
+    def __init__(self, launch: Launch) -> None:
+        """Start QEMU in a fresh folder. Raises: InfrastructureError, ProviderUnavailable."""
+        self.kernel = launch.kernel
+        self.launch = launch
+        self._folder = lease.make_folder()
+        try:
+            self._process = QemuProcess(qemu_command(launch, self._folder), self._folder)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         self._channel: GuestChannel | None = None
         self._monitor: Monitor | None = None
         self._disks: DiskBay | None = None
@@ -52,14 +62,14 @@ class QemuMachine:
     def alive(self) -> bool:
         return self._died is None and not self._process.ended()
 
-    def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest answers.
+    def wait_ready(self, timeout: float, first: str = "") -> None:
+        """Wait until the guest answers; ``first`` is source that it runs before.
 
         Raises: InfrastructureError, with what the console printed, if it panics, ends or stays silent.
         """
         deadline = time.monotonic() + timeout
         try:
-            self._channel = GuestChannel(self._connect(deadline), deadline)
+            self._channel = GuestChannel(self._connect(deadline), deadline, first)
         except GuestTimeout:
             raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
         except (ChannelLost, OSError) as error:
@@ -139,6 +149,57 @@ class QemuMachine:
     def _panicked(self, panic: str) -> KernelPanic:
         return KernelPanic(f"kernel {self.kernel.release} panicked:\n{panic}")
 
+    def resume(self, state: Path, timeout: float) -> None:
+        """Load a saved state and run on from there. Raises: InfrastructureError."""
+        deadline = time.monotonic() + timeout
+        self._wait_for(lambda: (self._folder / QMP_SOCKET).exists(), deadline, "did not start")
+        self.monitor.execute("migrate-set-capabilities", capabilities=_KEEP_MEMORY)
+        self.monitor.execute("migrate-incoming", uri=load_from(state))
+        self._wait_for(
+            lambda: self.monitor.execute("query-status")["status"] != "inmigrate", deadline, "hangs"
+        )
+        self.monitor.execute("cont")
+
+    def save(self, state: Path, timeout: float) -> None:
+        """End the conversation, stop the machine once it waits for the next, and save its devices' state.
+
+        Its memory stays in the file it was launched with. Raises: InfrastructureError.
+        """
+        deadline = time.monotonic() + timeout
+        waited = self.console().count(WAITING)
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self._wait_for(lambda: self.console().count(WAITING) > waited, deadline, "does not wait for the host")
+        self.monitor.execute("stop")
+        self.monitor.execute("migrate-set-capabilities", capabilities=_KEEP_MEMORY)
+        self.monitor.execute("migrate", uri=save_to(state))
+        self._wait_for(self._saved, deadline, "does not save its state")
+
+    def _loaded(self) -> bool:
+        return bool(self.monitor.execute("query-status")["status"] != "inmigrate")
+
+    def _saved(self) -> bool:
+        status = self.monitor.execute("query-migrate").get("status")
+        if status in ("failed", "cancelled"):
+            raise InfrastructureError(f"QEMU could not save the machine's state ({status})")
+        return bool(status == "completed")
+
+    def _wait_for(self, happened: Callable[[], bool], deadline: float, otherwise: str) -> None:
+        while not happened():
+            if self._process.ended():
+                raise InfrastructureError(f"QEMU ended ({self._process.complaint()})")
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"the machine with kernel {self.kernel.release} {otherwise}")
+            time.sleep(_POLL_S)
+
+    @property
+    def monitor(self) -> Monitor:
+        """QEMU's monitor, connected on first use. Raises: InfrastructureError."""
+        if self._monitor is None:
+            self._monitor = Monitor(self._folder / QMP_SOCKET)
+        return self._monitor
+
     def attach_disk(self, spec: DiskSpec) -> str:
         return self._bay().attach(spec)
 
@@ -150,8 +211,7 @@ class QemuMachine:
 
     def _bay(self) -> DiskBay:
         if self._disks is None:
-            self._monitor = Monitor(self._folder / QMP_SOCKET)
-            self._disks = DiskBay(self._monitor, self._folder)
+            self._disks = DiskBay(self.monitor, self._folder)
         return self._disks
 
     def console(self) -> str:

@@ -1,32 +1,45 @@
-"""The qemu provider: boots a kernel with our initramfs and hands out the machine."""
+"""The qemu provider: boots each kernel once, and forks the machines it hands out from there."""
 
 from __future__ import annotations
 
-import shutil
+import itertools
+import os
+import time
+import warnings
+from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import find_qemu
-from pytest_kernelfs.machines.qemu.command import qemu_command
+from pytest_kernelfs.machines.qemu.command import Launch, Memory
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
-from pytest_kernelfs.machines.qemu.process import QemuProcess
+
+# A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
+_RESTORE_TIMEOUT_S = 30.0
+_SAVE_TIMEOUT_S = 30.0
+_ENTROPY_BYTES = 64
+_numbers = itertools.count(1)
 
 
 @final
 class QemuProvider:
-    """Boots machines in QEMU on this host; see ``machines.machine.Provider``."""
+    """Runs machines in QEMU on this host; see ``machines.machine.Provider``."""
 
     name = "qemu"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cache = Cache(settings.cache_root)
+        self._templates = template.TemplateStore(self._cache)
         self._accelerator: Accelerator | None = None
+        self._forks_work = True
+        self._launches: dict[tuple[Kernel, MachineSpec], Launch] = {}
 
     def describe(self) -> str:
         """Raises: ProviderUnavailable if there is no usable QEMU."""
@@ -53,18 +66,96 @@ class QemuProvider:
         return self._accelerator
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
-        accelerator = self.prove(kernel)
-        initramfs = build_initramfs(self._cache, kernel)
-        folder = lease.make_folder()
+        """A fork of the kernel's template, which is made first if there is none.
+
+        A template that cannot be restored is thrown away and made anew, once; if that does not help,
+        machines boot for the rest of the run, and a warning says so.
+        """
+        launch = self._launch(kernel, spec)
+        if self._forks_work:
+            try:
+                return self._fork(launch)
+            except _ForksFail as failure:
+                self._forks_work = False
+                text = f"kernel {kernel.release} cannot be forked, so every machine boots: {failure}"
+                warnings.warn(KernelfsWarning(text), stacklevel=2)
+        return self.boot(launch)
+
+    def boot(self, launch: Launch) -> QemuMachine:
+        """A machine that boots. Raises: InfrastructureError."""
+        return self._ready(QemuMachine(launch), self._settings.boot_timeout)
+
+    def _launch(self, kernel: Kernel, spec: MachineSpec) -> Launch:
+        if (kernel, spec) not in self._launches:
+            accelerator = self.prove(kernel)
+            initramfs = build_initramfs(self._cache, kernel)
+            self._launches[kernel, spec] = Launch(find_qemu(), accelerator.name, kernel, initramfs, spec)
+        return self._launches[kernel, spec]
+
+    def _fork(self, launch: Launch) -> QemuMachine:
+        key = template.template_key(launch)
         try:
-            command = qemu_command(find_qemu(), accelerator.name, kernel, initramfs, spec, folder)
-            machine = QemuMachine(kernel, QemuProcess(command, folder), folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            folder = self._template(key, launch)
+        except _NoRoom as error:
+            raise _ForksFail(str(error)) from None
         try:
-            machine.wait_ready(self._settings.boot_timeout)
+            return self.restore(launch, folder)
+        except (InfrastructureError, OSError):
+            self._templates.discard(key)
+        try:
+            return self.restore(launch, self._template(key, launch))
+        except (InfrastructureError, OSError) as error:
+            self._templates.discard(key)
+            raise _ForksFail(str(error)) from None
+
+    def _template(self, key: str, launch: Launch) -> Path:
+        try:
+            self._templates.check_room(key)
+        except InfrastructureError as error:
+            raise _NoRoom(str(error)) from None
+        return self._templates.get(key, lambda folder: self._build(launch, folder))
+
+    def _build(self, launch: Launch, folder: Path) -> None:
+        """Boot the kernel once, with its memory in a file, and save it while it waits for the host."""
+        start = time.monotonic()
+        machine = self.boot(template.backed(launch, Memory(folder / template.MEMORY, shared=True)))
+        try:
+            machine.save(folder / template.STATE, _SAVE_TIMEOUT_S)
+        finally:
+            machine.destroy()
+        template.finish(folder, {"kernel": launch.kernel.release, "boot_seconds": time.monotonic() - start})
+
+    def restore(self, launch: Launch, folder: Path) -> QemuMachine:
+        """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
+        with template.in_use(folder):
+            memory = Memory(folder / template.MEMORY, shared=False)
+            machine = QemuMachine(template.backed(launch, memory, incoming=True))
+            try:
+                machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
+            except BaseException:
+                machine.destroy()
+                raise
+            return self._ready(machine, _RESTORE_TIMEOUT_S, _adoption())
+
+    def _ready(self, machine: QemuMachine, timeout: float, first: str = "") -> QemuMachine:
+        try:
+            machine.wait_ready(timeout, first)
         except BaseException:
             machine.destroy()
             raise
         return machine
+
+
+class _ForksFail(Exception):
+    """Why machines cannot be forked here."""
+
+
+class _NoRoom(Exception):
+    """There is no room for a template."""
+
+
+def _adoption() -> str:
+    """What a fork runs before anything else."""
+    name = f"kernelfs-{next(_numbers)}"
+    arguments = f"{name!r}, {time.time()!r}, {os.urandom(_ENTROPY_BYTES)!r}"
+    return f"from pytest_kernelfs.guest.fork import adopt\nadopt({arguments})\n"

@@ -1,0 +1,130 @@
+"""Templates: machines that were booted once and saved, to be forked for every test.
+
+A template is a folder in the cache: the file that held the machine's memory,
+and the state of its devices. Forks map the memory file privately: they share
+its pages and write to none. A template never changes once it is published;
+whoever uses it holds a shared lock, so that pruning leaves it alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.qemu.command import Launch, Memory, qemu_command
+
+KIND = "templates"
+MEMORY = "memory"
+STATE = "state"
+_LOCK = "in-use"
+# A booted machine fills about 250 MB of its memory file; less room than this is not worth the attempt.
+_ROOM_NEEDED = 512 << 20
+
+
+def template_key(launch: Launch) -> str:
+    """Names all that a template depends on: QEMU, processor, machine, kernel, initramfs, command line."""
+    command = qemu_command(launch, Path("folder"))
+    facts = [launch.qemu.fingerprint, launch.kernel.checksum, launch.initramfs.parent.name, *command]
+    if launch.accel == "kvm":
+        facts.append(_host_processor())
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
+
+
+def _host_processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+
+
+class TemplateStore:
+    """The templates in a cache folder."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def get(self, key: str, build: Callable[[Path], None]) -> Path:
+        """The template's folder, built by ``build(folder)`` if there is none; two processes build it once.
+
+        Raises: InfrastructureError if the cache cannot be written; whatever ``build`` raises.
+        """
+        return self._cache.entry(KIND, key, build)
+
+    def discard(self, key: str) -> None:
+        """Remove a template that does not work; forks that run from it are not harmed."""
+        path = self._cache.path(KIND, key)
+        doomed = path.with_name(f".doomed-{key}-{os.getpid()}")
+        try:
+            path.rename(doomed)
+        except OSError:
+            return  # another process was faster
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def check_room(self, key: str) -> None:
+        """Raises: InfrastructureError if the template is not there and there is no room to make it."""
+        if self._cache.path(KIND, key).is_dir():
+            return
+        folder = self._cache.root
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if free < _ROOM_NEEDED:
+            raise InfrastructureError(
+                f"there is no room for a template in {self._cache.root}: {free >> 20} MiB are free, "
+                f"{_ROOM_NEEDED >> 20} MiB are needed; make room, or choose another with --kernelfs-cache DIR"
+            )
+
+
+def backed(launch: Launch, memory: Memory, *, incoming: bool = False) -> Launch:
+    """The same launch with its memory in a file."""
+    return replace(launch, memory=memory, incoming=incoming)
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Hold the shared lock of a template. Raises: OSError if it is gone."""
+    handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether any process holds the template's lock."""
+    try:
+        handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def save_to(path: Path) -> str:
+    """The migration address that writes a state to a file; ``file:`` is known only from QEMU 8.2 on."""
+    return f"exec:cat > {shlex.quote(str(path))}"
+
+
+def load_from(path: Path) -> str:
+    """The migration address that reads a state from a file."""
+    return f"exec:cat {shlex.quote(str(path))}"
+
+
+def finish(folder: Path, facts: dict[str, object]) -> None:
+    """Complete a template's folder: its lock, and what people may want to know of it."""
+    (folder / _LOCK).touch()
+    (folder / "template.json").write_text(json.dumps(facts, indent=1))
