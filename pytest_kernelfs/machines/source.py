@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
+import symtable
 import sys
 import textwrap
 from collections.abc import Callable
@@ -12,8 +12,6 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pytest_kernelfs.errors import UsageError
-
-_CONSTANTS = (type(None), bool, int, float, str, bytes, tuple, list, dict, set, frozenset)
 
 
 def self_contained_source(function: Callable[..., Any]) -> str:
@@ -36,10 +34,12 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
             "pass them as arguments"
         )
     source = _source(function)
+    parts[function.__name__] = ""  # a helper may call back
     for name in _global_names(source):
-        if name in parts or name not in function.__globals__ or name == function.__name__:
-            continue
-        _bring(name, function.__globals__[name], function, parts)
+        if name not in parts and name in function.__globals__:
+            _bring(name, function.__globals__[name], function, parts)
+    # Behind all that it names: its defaults are evaluated where it is defined.
+    del parts[function.__name__]
     parts[function.__name__] = source
 
 
@@ -54,13 +54,14 @@ def _bring(name: str, value: object, function: FunctionType, parts: dict[str, st
             f"import {value.__name__} as {name}" if "." not in value.__name__ else _dotted(value, name)
         )
     elif isinstance(value, FunctionType) and value.__module__ == function.__module__:
-        _collect(value, parts)
-    elif getattr(value, "__module__", "").partition(".")[0] in sys.stdlib_module_names and hasattr(
-        value, "__name__"
-    ):
-        parts[name] = f"from {value.__module__} import {value.__name__} as {name}"
-    elif type(value) in _CONSTANTS:
-        parts[name] = f"{name} = {value!r}"
+        if value.__name__ not in parts:
+            _collect(value, parts)
+        if name != value.__name__:
+            parts[name] = f"{name} = {value.__name__}"
+    elif _is_of_the_standard_library(value):
+        parts[name] = f"from {value.__module__} import {value.__name__} as {name}"  # type: ignore[attr-defined]
+    elif (expression := _expression(value)) is not None:
+        parts[name] = f"{name} = {expression}"
     else:
         raise UsageError(
             f"vm.call: the function {function.__name__} uses {name} ({type(value).__name__}), which cannot "
@@ -82,13 +83,42 @@ def _source(function: FunctionType) -> str:
     if not isinstance(definition, ast.FunctionDef):
         raise UsageError(f"vm.call takes a plain function, not {function.__name__}")
     definition.decorator_list = []
-    definition.returns = None
-    for argument in ast.walk(definition.args):
-        if isinstance(argument, ast.arg):
-            argument.annotation = None
+    for node in ast.walk(definition):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
     return ast.unparse(definition)
 
 
 def _global_names(source: str) -> list[str]:
-    found = (node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
-    return [name for name in dict.fromkeys(found) if not hasattr(builtins, name)]
+    """The names that it takes from its module or from the builtins, in any scope within it."""
+    tables = [symtable.symtable(source, "<vm.call>", "exec")]
+    for table in tables:
+        tables += table.get_children()
+    symbols = (symbol for table in tables for symbol in table.get_symbols())
+    found = (symbol.get_name() for symbol in symbols if symbol.is_global() and symbol.is_referenced())
+    return list(dict.fromkeys(found))
+
+
+def _is_of_the_standard_library(value: object) -> bool:
+    module = getattr(value, "__module__", None) or ""
+    return module.partition(".")[0] in sys.stdlib_module_names and hasattr(value, "__name__")
+
+
+def _expression(value: object) -> str | None:
+    """Python text that makes an equal value; None for a value that is not plain through and through."""
+    if value is None or type(value) in (bool, int, str, bytes):
+        return repr(value)
+    if isinstance(value, float):
+        return f"float({str(value)!r})"
+    if type(value) is dict:
+        inner = _expression([list(pair) for pair in value.items()])
+        return None if inner is None else f"dict({inner})"
+    if type(value) not in (tuple, list, set, frozenset):
+        return None
+    members = [_expression(member) for member in value]  # type: ignore[attr-defined]
+    known = [member for member in members if member is not None]
+    return f"{type(value).__name__}([{', '.join(known)}])" if len(known) == len(members) else None
