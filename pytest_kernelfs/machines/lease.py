@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,9 +61,12 @@ def base_folder() -> Path:
     if len(str(path)) > _LONGEST_BASE:
         path = Path("/tmp") / path.name  # noqa: S108  (checked below)
     with explain_os_errors("make a folder for machines", path):
-        path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or path.is_symlink():
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # most often ours, from an earlier run
+        status = path.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
         raise InfrastructureError(
             f"the folder {path} is not ours alone (owner {status.st_uid}, mode {status.st_mode & 0o777:o}); "
             "remove it, or set TMPDIR to another place"
