@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
-from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsError
+from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsError, UsageError
 
 # What a guest of ours runs for each conversation; ``io`` is its port.
 _GREETING = b"1"
@@ -97,11 +98,21 @@ class GuestChannel:
     def call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
         """Make one call and wait ``timeout`` seconds for its value.
 
-        Raises: GuestCommandError if it raised in the guest; GuestTimeout; ChannelLost.
+        Raises: GuestCommandError if it raised in the guest; UsageError for arguments that are not plain;
+        GuestTimeout; ChannelLost.
         """
+        from execnet import DumpError
+
         try:
             channel = self._gateway.remote_exec(_CALL)
-            channel.send((kind, payload, list(args), dict(kwargs)))
+            try:
+                channel.send((kind, payload, list(args), dict(kwargs)))
+            except (DumpError, struct.error) as error:
+                channel.close()
+                raise UsageError(
+                    f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it "
+                    "None, bool, int, float, str, bytes, list, tuple, dict and set only"
+                ) from None
             answer = channel.receive(timeout)
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):

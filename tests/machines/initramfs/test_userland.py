@@ -191,6 +191,8 @@ def test_changed_guest_code_makes_another_archive(
     few_programs: Callable[..., newc.Archive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_programs(tmp_path)
-    monkeypatch.setattr(userland, "guest_code", lambda: (("pytest_kernelfs/guest/init.pyc", b"other"),))
+    source = tmp_path / "init.py"
+    source.write_text("OTHER = 1")
+    monkeypatch.setattr(userland, "_guest_sources", lambda: [("pytest_kernelfs/guest/init.py", source)])
     read = few_programs(tmp_path)
-    assert read["usr/lib/kernelfs/pytest_kernelfs/guest/init.pyc"].content == b"other"
+    assert b"OTHER" in read["usr/lib/kernelfs/pytest_kernelfs/guest/init.pyc"].content
