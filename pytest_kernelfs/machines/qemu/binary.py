@@ -32,10 +32,10 @@ def find_qemu() -> Qemu:
     Raises: ProviderUnavailable if it is missing, too old, or does not run.
     """
     path = need(PROGRAM)
-    done = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=False)
-    match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
+    printed, complaint = _ask_version(path)
+    match = re.search(r"version (\d+(?:\.\d+)+)", printed)
     if match is None:
-        seen = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        seen = complaint or printed
         raise ProviderUnavailable(f"{path} --version does not tell its version ({seen}); reinstall QEMU")
     version = match[1]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
@@ -43,3 +43,12 @@ def find_qemu() -> Qemu:
         raise ProviderUnavailable(f"{path} is version {version}; {wanted} or newer is needed")
     status = path.stat()
     return Qemu(path, version, f"{path} {version} {status.st_size} {status.st_mtime_ns}")
+
+
+def _ask_version(path: Path) -> tuple[str, str]:
+    """What it prints when it is asked, and what went wrong."""
+    try:
+        done = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return "", str(error.strerror)
+    return done.stdout.strip(), done.stderr.strip() or ("" if done.stdout else f"exit code {done.returncode}")

@@ -1,0 +1,91 @@
+"""A QEMU process ends at once, and never outlives the test run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines.lease import ProcessId
+from pytest_kernelfs.machines.qemu.process import QemuProcess
+
+OWNER = """
+import sys
+from pathlib import Path
+from pytest_kernelfs.machines.qemu.process import QemuProcess
+process = QemuProcess(["sleep", "600"], Path(sys.argv[1]))
+print(process.pid, flush=True)
+sys.stdin.read()
+"""
+
+Start = Callable[..., QemuProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a program in the place of QEMU."""
+    started: list[QemuProcess] = []
+
+    def run(*command: str) -> QemuProcess:
+        started.append(QemuProcess(list(command), tmp_path))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+
+
+def test_a_process_runs_until_it_is_killed(start: Start) -> None:
+    process = start("sleep", "600")
+    assert not process.ended()
+    process.kill()
+    assert process.ended()
+
+
+def test_a_process_may_be_killed_twice(start: Start) -> None:
+    process = start("sleep", "600")
+    process.kill()
+    process.kill()
+    assert process.complaint() == "exit code -9"
+
+
+def test_a_process_that_ends_by_itself_is_noticed(start: Start) -> None:
+    assert start("true").ended(10)
+
+
+def test_what_it_complained_about_is_told_with_its_exit_code(start: Start) -> None:
+    process = start("sh", "-c", "echo no such machine >&2; exit 3")
+    process.ended(10)
+    assert process.complaint() == "exit code 3: no such machine"
+
+
+def test_its_folder_is_leased_to_it(start: Start, tmp_path: Path) -> None:
+    process = start("sleep", "600")
+    owner, machine = lease._read(tmp_path)
+    assert owner == ProcessId.of(os.getpid())
+    assert machine == ProcessId.of(process.pid)
+
+
+def test_it_does_not_hear_the_terminals_signals(start: Start) -> None:
+    assert os.getsid(start("sleep", "600").pid) != os.getsid(0)
+
+
+def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        machine = ProcessId.of(int(owner.stdout.readline()))
+        assert machine.alive
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    deadline = time.monotonic() + 10
+    while machine.alive:
+        assert time.monotonic() < deadline, "the machine outlived its owner"
+        os.sched_yield()

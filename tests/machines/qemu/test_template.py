@@ -1,0 +1,112 @@
+"""Templates: when one serves, who uses it, and when there is no room for one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.machine import MachineSpec
+from pytest_kernelfs.machines.qemu import template
+from pytest_kernelfs.machines.qemu.command import Launch
+from pytest_kernelfs.machines.qemu.template import TemplateStore, in_use, is_in_use, template_key
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TemplateStore:
+    return TemplateStore(Cache(tmp_path / "cache"))
+
+
+def build(folder: Path) -> None:
+    (folder / template.MEMORY).write_bytes(b"memory")
+    template.finish(folder, {"kernel": "6.1"})
+
+
+def test_the_same_machine_has_the_same_template(launch: Launch) -> None:
+    assert template_key(launch) == template_key(replace(launch))
+
+
+def test_all_that_a_saved_state_depends_on_makes_another_template(launch: Launch) -> None:
+    others = [
+        replace(launch, spec=MachineSpec(2 << 30, 2)),
+        replace(launch, spec=MachineSpec(1 << 30, 1)),
+        replace(launch, accel="kvm"),
+        replace(launch, qemu=replace(launch.qemu, fingerprint="another build")),
+        replace(launch, kernel=replace(launch.kernel, checksum="b" * 64)),
+        replace(launch, initramfs=Path("/cache/other/initramfs")),
+    ]
+    keys = {template_key(other) for other in [launch, *others]}
+    assert len(keys) == len(others) + 1
+
+
+def test_a_template_is_built_once(store: TemplateStore) -> None:
+    built: list[Path] = []
+
+    def note(folder: Path) -> None:
+        built.append(folder)
+        build(folder)
+
+    assert store.get("key", note) == store.get("key", note)
+    assert len(built) == 1
+
+
+def test_a_discarded_template_is_built_anew(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    (folder / template.MEMORY).write_bytes(b"damaged")
+    store.discard("key")
+    assert not folder.exists()
+    assert (store.get("key", build) / template.MEMORY).read_bytes() == b"memory"
+
+
+def test_discarding_twice_is_no_error_and_leaves_nothing(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    store.discard("key")
+    store.discard("key")
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_template_is_in_use_as_long_as_anybody_holds_it(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    assert not is_in_use(folder)
+    with in_use(folder):
+        with in_use(folder):
+            assert is_in_use(folder)
+        assert is_in_use(folder)
+    assert not is_in_use(folder)
+
+
+def test_a_template_that_is_gone_cannot_be_used(tmp_path: Path) -> None:
+    assert not is_in_use(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError), in_use(tmp_path / "gone"):
+        pass
+
+
+def test_a_template_is_not_made_without_room(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10 << 30, 9 << 30, 9 << 20)
+    )
+    with pytest.raises(InfrastructureError, match=r"no room for a template in .*: 9 MiB are free"):
+        store.check_room("key")
+
+
+def test_a_template_that_is_there_needs_no_room(
+    store: TemplateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.get("key", build)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    store.check_room("key")
+
+
+def test_room_is_looked_for_before_the_cache_is_made(store: TemplateStore, tmp_path: Path) -> None:
+    store.check_room("key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_with_blanks_can_be_saved_to_and_loaded_from() -> None:
+    path = Path("/a folder/state")
+    assert template.save_to(path) == "exec:cat > '/a folder/state'"
+    assert template.load_from(path) == "exec:cat '/a folder/state'"
