@@ -53,7 +53,10 @@ def _end(process: subprocess.Popen[bytes], start: float) -> dict[str, Any]:
         stdout, stderr = process.communicate(timeout=_GRACE_S)
     except subprocess.TimeoutExpired as late:
         result = _result(None, late.stdout or b"", late.stderr or b"", start)
-        result["stuck"] = _waits_for(process.pid)
+        result["stuck"] = _waits_for(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
         return result
     return _result(None, stdout, stderr, start)
 
@@ -65,12 +68,14 @@ def _kill_group(pid: int) -> None:
         pass
 
 
-def _waits_for(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/wchan") as file:
-            return f"pid {pid} waits in {file.read().strip() or '?'}"
-    except OSError:
+def _waits_for(process: subprocess.Popen[bytes]) -> str:
+    if process.poll() is not None:
         return "a process outside the group holds its output open"
+    try:
+        with open(f"/proc/{process.pid}/wchan") as file:
+            return f"pid {process.pid} waits in {file.read().strip() or '?'}"
+    except OSError:
+        return f"pid {process.pid} does not end"
 
 
 def _result(rc: int | None, stdout: bytes, stderr: bytes, start: float) -> dict[str, Any]:
