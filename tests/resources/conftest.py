@@ -1,0 +1,37 @@
+"""Resources of a test in a machine without a kernel."""
+
+from __future__ import annotations
+
+import pytest
+from fake_machine import FakeMachine
+
+from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.resources.disk import DiskFactory
+from pytest_kernelfs.resources.filesystem import XfsFactory
+from pytest_kernelfs.resources.loop import LoopDeviceFactory
+from pytest_kernelfs.resources.stack import Resources
+
+
+@pytest.fixture
+def machine() -> FakeMachine:
+    return FakeMachine()
+
+
+@pytest.fixture
+def resources(machine: FakeMachine) -> Resources:
+    return Resources(VM(machine))
+
+
+@pytest.fixture
+def disk_factory(resources: Resources) -> DiskFactory:
+    return DiskFactory(resources)
+
+
+@pytest.fixture
+def loop_device_factory(resources: Resources) -> LoopDeviceFactory:
+    return LoopDeviceFactory(resources)
+
+
+@pytest.fixture
+def xfs_factory(resources: Resources, loop_device_factory: LoopDeviceFactory) -> XfsFactory:
+    return XfsFactory(resources, loop_device_factory)

@@ -1,0 +1,61 @@
+"""What every mounted thing can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_machine import FakeMachine
+
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
+from pytest_kernelfs.resources.stack import Resources
+
+
+@pytest.fixture
+def xfs(xfs_factory: XfsFactory) -> Xfs:
+    return xfs_factory()
+
+
+def unmounted(seconds: float) -> dict[str, Any]:
+    return {"seconds": [seconds], "errors": [""], "written": {}, "watch": [(0.0, 0, 0), (0.1, 0, 0)]}
+
+
+def test_data_is_written_below_its_path(xfs: Xfs, machine: FakeMachine) -> None:
+    assert xfs.write("folder/app.bin", "8M") == 0.25
+    assert machine.arguments("write") == [(f"{xfs.path}/folder/app.bin", 8 << 20)]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other", "a/../../b", ".."])
+def test_data_is_not_written_elsewhere(xfs: Xfs, machine: FakeMachine, path: str) -> None:
+    with pytest.raises(UsageError, match=f"is no path below {xfs.path}"):
+        xfs.write(path, "1M")
+    assert machine.arguments("write") == []
+
+
+def test_dots_in_a_name_are_fine(xfs: Xfs, machine: FakeMachine) -> None:
+    xfs.write("..data..", 1)
+    assert machine.arguments("write") == [(f"{xfs.path}/..data..", 1)]
+
+
+def test_it_is_synced(xfs: Xfs, machine: FakeMachine) -> None:
+    xfs.sync()
+    assert machine.arguments("sync_file_system") == [(xfs.path,)]
+
+
+def test_once_unmounted_it_is_not_meant_any_more(xfs: Xfs, resources: Resources) -> None:
+    xfs.umount()
+    assert resources.default_mounts() == []
+
+
+def test_a_quick_unmount_is_measured(xfs: Xfs, machine: FakeMachine, resources: Resources) -> None:
+    machine.answers["umount_timed"] = unmounted(0.25)
+    assert xfs.assert_umount_under(0.5).measurement.max == 0.25
+    assert machine.arguments("umount_timed") == [([xfs.path], [xfs.path], False)]
+    assert resources.default_mounts() == []
+
+
+def test_a_slow_unmount_fails_the_test(xfs: Xfs, machine: FakeMachine) -> None:
+    machine.answers["umount_timed"] = unmounted(0.75)
+    with pytest.raises(AssertionError, match=r"1 of 1 umounts took longer than 0\.5 s, at most 0\.750 s"):
+        xfs.assert_umount_under(0.5)

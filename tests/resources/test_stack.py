@@ -1,0 +1,69 @@
+"""What a test made goes in the reverse order, or its machine goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fake_machine import FakeMachine
+
+from pytest_kernelfs.errors import GuestCommandError, InfrastructureError
+from pytest_kernelfs.resources.stack import Resources
+
+
+def note(done: list[str], name: str) -> Callable[[], None]:
+    return lambda: done.append(name)
+
+
+def test_the_latest_goes_first(resources: Resources) -> None:
+    done: list[str] = []
+    for name in ("disk", "xfs", "overlay"):
+        resources.on_teardown(name, note(done, name))
+    resources.close()
+    assert done == ["overlay", "xfs", "disk"]
+
+
+def test_nothing_goes_twice(resources: Resources) -> None:
+    done: list[str] = []
+    resources.on_teardown("disk", note(done, "disk"))
+    resources.close()
+    resources.close()
+    assert done == ["disk"]
+
+
+def test_in_a_dead_machine_nothing_is_taken_down(resources: Resources, machine: FakeMachine) -> None:
+    done: list[str] = []
+    resources.on_teardown("disk", note(done, "disk"))
+    machine.alive = False
+    resources.close()
+    machine.alive = True
+    resources.close()
+    assert done == []
+
+
+def test_when_the_machine_dies_meanwhile_the_rest_is_left(resources: Resources, machine: FakeMachine) -> None:
+    done: list[str] = []
+    resources.on_teardown("disk", note(done, "disk"))
+    resources.on_teardown("xfs", machine.destroy)
+    resources.close()
+    assert done == []
+
+
+def test_what_does_not_go_is_named_and_the_rest_is_left(resources: Resources) -> None:
+    done: list[str] = []
+
+    def busy() -> None:
+        raise GuestCommandError("umount /mnt/xfs-1: busy; held by 42 (tail)")
+
+    resources.on_teardown("disk", note(done, "disk"))
+    resources.on_teardown("xfs /mnt/xfs-1", busy)
+    resources.on_teardown("overlay", note(done, "overlay"))
+    with pytest.raises(InfrastructureError, match=r"the xfs /mnt/xfs-1 .*held by 42 \(tail\)"):
+        resources.close()
+    assert done == ["overlay"]
+
+
+def test_names_are_never_the_same(resources: Resources) -> None:
+    names = [resources.name(kind) for kind in ("xfs", "overlay", "xfs")]
+    assert len(set(names)) == 3
+    assert [name.partition("-")[0] for name in names] == ["xfs", "overlay", "xfs"]

@@ -1,0 +1,179 @@
+"""How a failed assertion reads: a sentence with its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_machine import FakeMachine
+
+from pytest_kernelfs.assertions import describe_stuck, describe_umounts, no_dstate, umount_under
+from pytest_kernelfs.errors import GuestTimeout, UsageError
+from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.measure import Measurement
+from pytest_kernelfs.probes.dstate import StuckTask
+from pytest_kernelfs.probes.umount import UmountRun
+
+MIB = 1 << 20
+RUN = UmountRun(
+    parallel=True,
+    paths=("/mnt/overlay-2", "/mnt/overlay-3", "/mnt/overlay-4"),
+    seconds=(4.0123, 0.5, 4.05),
+    errors=("", "", ""),
+    written={"vdb": 80 * MIB},
+    dirty=(80 * MIB, 40 * MIB, 0),
+    writeback=(0, 20 * MIB, 0),
+)
+STUCK = StuckTask(101, 102, "dd", 1.234, "percpu_rwsem_wait", "1 0x1 0x2", ("percpu_rwsem_wait+0x1/0x2",))
+
+
+class Target:
+    """Something mounted."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.backing = f"{path}/upper"
+        self.forgotten = False
+
+    def forget(self) -> None:
+        self.forgotten = True
+
+
+def answer(*seconds: float, errors: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "seconds": list(seconds),
+        "errors": errors or [""] * len(seconds),
+        "written": {"vda": 4096},
+        "watch": [(0.0, 8192, 0), (0.1, 0, 0)],
+    }
+
+
+def test_slow_umounts_are_told_with_all_that_was_measured() -> None:
+    assert describe_umounts(RUN, 1.0, "6.1.176") == (
+        "2 of 3 umounts took longer than 1 s, at most 4.050 s (unmounted at once, kernel 6.1.176)\n"
+        "  /mnt/overlay-2          4.012 s  over budget\n"
+        "  /mnt/overlay-3          0.500 s\n"
+        "  /mnt/overlay-4          4.050 s  over budget\n"
+        "  written to vdb meanwhile: 80.0 MiB\n"
+        "  Dirty: 80.0 MiB before, 0 B after, at most 80.0 MiB\n"
+        "  Writeback: 0 B before, 0 B after, at most 20.0 MiB"
+    )
+
+
+def test_umounts_that_failed_are_told_with_the_kernels_reason() -> None:
+    run = replace(RUN, parallel=False, errors=("", "Device or resource busy", ""), written={})
+    assert describe_umounts(run, 5.0, "7.2.12") == (
+        "1 of 3 umounts failed (unmounted one after another, kernel 7.2.12)\n"
+        "  /mnt/overlay-2          4.012 s\n"
+        "  /mnt/overlay-3          0.500 s  Device or resource busy\n"
+        "  /mnt/overlay-4          4.050 s\n"
+        "  there is no disk below: nothing counts what was written\n"
+        "  Dirty: 80.0 MiB before, 0 B after, at most 80.0 MiB\n"
+        "  Writeback: 0 B before, 0 B after, at most 20.0 MiB"
+    )
+
+
+def test_slow_and_failed_umounts_are_both_counted() -> None:
+    run = replace(RUN, errors=("", "Device or resource busy", ""))
+    first = describe_umounts(run, 1.0, "6.1.176").splitlines()[0]
+    assert first == (
+        "2 of 3 umounts took longer than 1 s, at most 4.050 s and 1 of 3 umounts failed "
+        "(unmounted at once, kernel 6.1.176)"
+    )
+
+
+def test_stuck_tasks_are_told_with_where_they_wait() -> None:
+    assert describe_stuck([STUCK], 1.0, "6.1.176") == (
+        "1 task has been in uninterruptible sleep (D) for longer than 1 s without being scheduled "
+        "(kernel 6.1.176)\n"
+        "  dd (pid 101, tid 102): 1.23 s, waits in percpu_rwsem_wait, syscall 1 0x1 0x2\n"
+        "      percpu_rwsem_wait+0x1/0x2"
+    )
+
+
+def test_what_is_not_known_of_a_stuck_task_is_said() -> None:
+    lines = describe_stuck([STUCK, replace(STUCK, wchan="", syscall="", stack=())], 0.5, "5.10").splitlines()
+    assert lines[0].startswith("2 tasks have been in uninterruptible sleep (D) for longer than 0.5 s")
+    assert lines[-1] == "  dd (pid 101, tid 102): 1.23 s, waits in an unknown place, syscall unknown"
+
+
+def test_quick_umounts_give_their_measurement() -> None:
+    machine = FakeMachine(umount_timed=answer(0.1, 0.2))
+    targets = [Target("/mnt/a"), Target("/mnt/b")]
+    measured = umount_under(VM(machine), 1.0, targets, parallel=True).measurement
+    assert (measured.name, measured.unit, measured.samples) == ("umount", "s", (0.1, 0.2))
+    assert machine.arguments("umount_timed") == [
+        (["/mnt/a", "/mnt/b"], ["/mnt/a/upper", "/mnt/b/upper"], True)
+    ]
+    assert all(target.forgotten for target in targets)
+
+
+def test_a_time_that_just_meets_the_budget_is_good() -> None:
+    run = umount_under(VM(FakeMachine(umount_timed=answer(1.0))), 1.0, [Target("/mnt/a")])
+    assert run.measurement.max == 1.0
+
+
+def test_a_measurement_is_recorded_also_of_a_failure() -> None:
+    recorded: list[Measurement] = []
+    vm = VM(FakeMachine(umount_timed=answer(0.1, 4.05)))
+    targets = [Target("/mnt/a"), Target("/mnt/b")]
+    with pytest.raises(AssertionError, match=r"1 of 2 umounts took longer than 1 s.*kernel 6\.1\.176"):
+        umount_under(vm, 1.0, targets, record=recorded.append)
+    assert [measurement.max for measurement in recorded] == [4.05]
+
+
+def test_a_mount_that_could_not_be_unmounted_fails_and_is_not_forgotten() -> None:
+    vm = VM(FakeMachine(umount_timed=answer(0.1, 0.1, errors=["Device or resource busy", ""])))
+    busy, free = Target("/mnt/a"), Target("/mnt/b")
+    with pytest.raises(AssertionError, match="1 of 2 umounts failed"):
+        umount_under(vm, 1.0, [busy, free])
+    assert (busy.forgotten, free.forgotten) == (False, True)
+
+
+def test_without_mounts_there_is_nothing_to_judge() -> None:
+    machine = FakeMachine()
+    with pytest.raises(UsageError, match="there is nothing to unmount"):
+        umount_under(VM(machine), 1.0, [])
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0])
+def test_a_budget_that_cannot_be_met_is_refused(seconds: float) -> None:
+    machine = FakeMachine()
+    with pytest.raises(UsageError, match="cannot be met"):
+        umount_under(VM(machine), seconds, [Target("/mnt/a")])
+    assert machine.calls == []
+
+
+def test_without_stuck_tasks_nothing_is_said() -> None:
+    machine = FakeMachine(stuck=[])
+    no_dstate(VM(machine), 1.5, kernel_threads=True)
+    ((longer_than, _, kernel_threads),) = machine.arguments("stuck")
+    assert (longer_than, kernel_threads) == (1.5, True)
+
+
+def test_the_guest_has_time_to_watch() -> None:
+    machine = FakeMachine(stuck=[])
+    no_dstate(VM(machine), 90.0)
+    assert machine.timeouts[0] > 90.0
+
+
+def test_a_stuck_task_fails() -> None:
+    task = {**vars(STUCK), "stack": list(STUCK.stack)}
+    with pytest.raises(AssertionError) as caught:
+        no_dstate(VM(FakeMachine(stuck=[task])), 1.0)
+    assert str(caught.value) == describe_stuck([STUCK], 1.0, "6.1.176")
+
+
+@pytest.mark.parametrize("seconds", [0, -0.5])
+def test_no_time_at_all_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError, match="longer_than is a time in seconds above 0"):
+        no_dstate(VM(FakeMachine()), seconds)
+
+
+def test_a_machine_that_does_not_answer_is_not_mistaken_for_a_slow_umount() -> None:
+    vm = VM(FakeMachine(umount_timed=GuestTimeout("no answer")))
+    with pytest.raises(GuestTimeout):
+        umount_under(vm, 1.0, [Target("/mnt/a")])
+    assert not vm.usable
