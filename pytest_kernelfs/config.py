@@ -20,6 +20,7 @@ FLAVOURS = ("cloud", "amd64", "rt")
 # Below this no distribution kernel reaches its init with our root in memory.
 LEAST_MEMORY = 384 << 20
 MOST_CPUS = 255
+MOST_VMS = 1000
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,15 @@ OPTIONS = (
     Option("--kernelfs-provider", "kernelfs_provider", "qemu", "what runs the machines: qemu", "NAME"),
     Option("--kernelfs-accel", "kernelfs_accel", "auto", "auto (KVM if it is proved to work), kvm or tcg"),
     Option(
-        "--kernelfs-isolation", "kernelfs_isolation", "session",
+        "--kernelfs-isolation", "kernelfs_isolation", "test",
         "which tests share a machine: those of a test, class, module or session", "SCOPE",
     ),
     Option("--kernelfs-memory", "kernelfs_memory", "1G", "memory of a machine, such as 512M or 2G", "SIZE"),
     Option("--kernelfs-cpus", "kernelfs_cpus", "1", "processors of a machine", "N"),
+    Option(
+        "--kernelfs-max-vms", "kernelfs_max_vms", "auto",
+        "most machines at once on this host, over all workers; auto: as many as memory and cores allow", "N",
+    ),
     Option("--kernelfs-boot-timeout", "kernelfs_boot_timeout", "120", "how long a boot may take", "SECONDS"),
     Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: in the XDG cache)", "DIR"),
     Option(
@@ -77,6 +82,7 @@ class Config:
     isolation: str
     memory: int
     cpus: int
+    max_vms: int | None
     boot_timeout: float
     cache_root: Path
     debian_mirror: str | None
@@ -123,6 +129,9 @@ def read(config: pytest.Config) -> Config:
         isolation=values["kernelfs_isolation"].one_of(ISOLATIONS),
         memory=values["kernelfs_memory"].memory(),
         cpus=values["kernelfs_cpus"].count(MOST_CPUS),
+        max_vms=None
+        if values["kernelfs_max_vms"].text == "auto"
+        else values["kernelfs_max_vms"].count(MOST_VMS),
         boot_timeout=values["kernelfs_boot_timeout"].seconds(),
         cache_root=_cache_root(values["kernelfs_cache"].text),
         debian_mirror=values["kernelfs_debian_mirror"].text or None,

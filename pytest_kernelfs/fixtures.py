@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.stack import Resources
 
 RUN = pytest.StashKey[Run]()
+UPCOMING = pytest.StashKey["list[Candidate]"]()
 
 __all__ = [
     "assert_no_dstate",
@@ -63,7 +64,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     if candidate is None:
         candidate = _only_candidate(run)
     yield run.kernel(candidate)
-    run.close()
+    run.pool.release()
 
 
 def _only_candidate(run: Run) -> Candidate:
@@ -85,10 +86,12 @@ def vm(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[VM]:
     run = request.config.stash[RUN]
     isolation = isolation_of(request.node, run.config.isolation)
     machine = run.pool.take(kernel, run.machine_spec, _scope(request.node, isolation))
-    machine.mark_dmesg(request.node.nodeid)
+    if isolation != "test":
+        machine.mark_dmesg(request.node.nodeid)
+    run.expect(request.node.stash.get(UPCOMING, []))
     yield machine
     if isolation == "test":
-        run.pool.close()
+        run.pool.release()
 
 
 def _scope(item: pytest.Item, isolation: str) -> str:
@@ -112,7 +115,7 @@ def kernelfs_resources(vm: VM, request: pytest.FixtureRequest) -> Iterator[Resou
     try:
         resources.close()
     except KernelfsError:
-        request.config.stash[RUN].pool.close()
+        request.config.stash[RUN].pool.release()
         raise
 
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_kernelfs import config as options
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
-from pytest_kernelfs.fixtures import RUN
+from pytest_kernelfs.fixtures import RUN, UPCOMING
 from pytest_kernelfs.run import Run
 
 if TYPE_CHECKING:
@@ -113,6 +113,17 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return header_lines(run) if run.resolved_already and not run.config.explicit else []
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Note what comes next, so that machines for it can be prepared while this test runs."""
+    following = [nextitem] if nextitem is not None else []
+    if following and not _is_worker(item.config):
+        following += item.session.items[item.session.items.index(following[0]) + 1 :][:1]
+    item.stash[UPCOMING] = [
+        candidate for next_ in following if (candidate := _wants_machine(next_)) is not None
+    ]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,  # noqa: ARG001  (the hook's)
@@ -166,6 +177,16 @@ class MatrixReporter:
         from pytest_kernelfs.report.terminal import write_matrix
 
         write_matrix(terminalreporter, self._results, legend(self._run))
+
+
+def _wants_machine(item: pytest.Item) -> Candidate | None:
+    """The kernel of a test that will ask for a machine of its own."""
+    from pytest_kernelfs.markers import isolation_of
+
+    if "vm" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("skip"):
+        return None
+    alone = isolation_of(item, item.config.stash[RUN].config.isolation) == "test"
+    return _candidate(item) if alone else None
 
 
 def _candidate(item: pytest.Item) -> Candidate | None:

@@ -119,7 +119,8 @@ class Run:
         from pytest_kernelfs.machines.qemu.provider import QemuProvider
 
         config = self.config
-        return QemuProvider(Settings(config.cache_root, config.boot_timeout, config.accel))
+        settings = Settings(config.cache_root, config.boot_timeout, config.accel, config.max_vms)
+        return QemuProvider(settings)
 
     @property
     def pool(self) -> MachinePool:
@@ -144,6 +145,15 @@ class Run:
         from pytest_kernelfs.report.results import ResultTable
 
         return ResultTable()
+
+    def expect(self, candidates: Sequence[Candidate]) -> None:
+        """Be told the kernels of the next tests that want a machine of their own: spares can be made."""
+        if self._pool is None or not candidates:
+            return
+        kernel = self._kernels.get(candidates[0].checksum)
+        if kernel is not None:
+            count = sum(candidate == candidates[0] for candidate in candidates)
+            self._pool.expect(kernel, self.machine_spec, count)
 
     def close(self) -> None:
         """End every machine."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import traceback
 from collections.abc import Callable
 from typing import Any
+
+# What the host has execnet run for each call.
+CALL = "from pytest_kernelfs.guest.dispatch import serve\nserve(channel)"
+compile_once = functools.lru_cache(maxsize=64)(compile)
 
 
 class GuestError(Exception):

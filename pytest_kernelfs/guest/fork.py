@@ -9,13 +9,17 @@ import socket
 import struct
 import time
 
+from pytest_kernelfs.guest import kmsg
+
 # linux/random.h
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
 
 
-def adopt(name: str, now: float, entropy: bytes) -> None:
+def adopt(name: str, now: float, entropy: bytes) -> int:
     """Take a host name, the host's time (seconds since the epoch), and random numbers of one's own.
+
+    Gives the number of the first record in the kernel's log that is this machine's own.
 
     Machines that were saved with the same memory would otherwise draw the
     same numbers: kernels before 5.18 know nothing of vmgenid, and the others
@@ -30,4 +34,5 @@ def adopt(name: str, now: float, entropy: bytes) -> None:
         fcntl.ioctl(handle, _RNDRESEEDCRNG)
     finally:
         os.close(handle)
-    random.seed(entropy)
+    random.seed(int.from_bytes(entropy, "little"))
+    return kmsg.mark(f"kernelfs: this is {name}")

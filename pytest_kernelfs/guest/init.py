@@ -40,16 +40,22 @@ _ENVIRONMENT = {
 
 
 class PortIO:
-    """The machine's end of the channel, in the form that execnet asks for."""
+    """The machine's end of the channel, in the form that execnet asks for.
 
-    def __init__(self, port: int) -> None:
+    The first read waits for a host to connect. A machine is saved while it waits there, with all that a
+    conversation needs in place: an emulated processor translates whatever a fork has left to do.
+    """
+
+    def __init__(self) -> None:
         from execnet.gateway_base import get_execmodel
 
-        self._port = port
+        self._port = -1
         self.execmodel = get_execmodel("thread")
 
     def read(self, numbytes: int) -> bytes:
         """Exactly that many bytes. The conversation ends with the process when the host has gone."""
+        if self._port < 0:
+            self._port = _wait_for_host()
         parts = []
         while numbytes:
             part = os.read(self._port, numbytes)
@@ -77,7 +83,7 @@ def log(message: str) -> None:
     """One line on the serial console, where the host keeps everything."""
     try:
         with open("/dev/kmsg", "w") as kmsg:
-            kmsg.write("kernelfs: " + message)
+            kmsg.write("kernelfs: " + message + "\n")
     except OSError:
         print(message, file=sys.stderr)
 
@@ -144,21 +150,27 @@ def _import_all() -> None:
 
     import pytest_kernelfs.guest as package
 
-    for name in ("execnet.gateway_base", "ast", "subprocess", "threading", "json", "tempfile", "shutil"):
+    for name in ("execnet.gateway_base", "queue", "subprocess", "threading", "json", "tempfile", "shutil"):
         importlib.import_module(name)
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-    from pytest_kernelfs.guest import files
+    from pytest_kernelfs.guest import dispatch, files
 
     files.pregenerate()
+    dispatch.compile_once(dispatch.CALL + "\n", "<remote exec>", "exec")
 
 
 def _converse_and_exit() -> NoReturn:
+    from execnet import gateway_base
+
+    from pytest_kernelfs.guest import dispatch
+
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        port = _wait_for_host()
-        exec(_read_line(port), {"io": PortIO(port)})
+        # execnet compiles what it is sent, which for us is always the same line.
+        vars(gateway_base)["compile"] = dispatch.compile_once
+        gateway_base.serve(PortIO(), id="guest")
     except BaseException as error:
         log(f"conversation ended: {error!r}")
     finally:
@@ -199,20 +211,6 @@ def _find_port() -> str | None:
         except OSError:
             continue
     return None
-
-
-def _read_line(port: int) -> str:
-    """The first line from the host: a Python literal that holds source to run, as execnet sends it."""
-    import ast
-
-    data = b""
-    while not data.endswith(b"\n"):
-        # The host says nothing after this line before it has an answer, so no byte of what follows is taken.
-        part = os.read(port, 65536)
-        if not part:
-            os._exit(0)
-        data += part
-    return str(ast.literal_eval(data.decode()))
 
 
 if __name__ == "__main__":

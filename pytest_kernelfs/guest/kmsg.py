@@ -6,43 +6,46 @@ import os
 from typing import Any
 
 
-def cursor() -> int:
-    """The sequence number of the next record."""
-    records = _records(0, last_only=True)
-    return int(records[-1]["seq"]) + 1 if records else 0
+def mark(text: str) -> int:
+    """Write a line into the log; gives its sequence number, to read from."""
+    handle = open_at_end()
+    try:
+        with open("/dev/kmsg", "w") as file:
+            # Without the line's end the kernel waits for more, and shows the record to nobody.
+            file.write(text + "\n")
+        return int(read_from(handle, 1)[0]["seq"])
+    finally:
+        os.close(handle)
 
 
 def read(since: int = 0) -> list[dict[str, Any]]:
     """All records from ``since`` on: dicts with ``seq``, ``level``, ``seconds`` (since boot) and ``text``."""
-    return _records(since)
-
-
-def mark(text: str) -> int:
-    """Write a line into the log; gives the sequence number to read from."""
-    now = cursor()
-    with open("/dev/kmsg", "w") as file:
-        file.write(text)
-    return now
-
-
-def _records(since: int, last_only: bool = False) -> list[dict[str, Any]]:
     handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    found: list[dict[str, Any]] = []
     try:
-        while True:
-            try:
-                raw = os.read(handle, 16384)
-            except BlockingIOError:
-                return found
-            except BrokenPipeError:
-                continue  # records were overwritten while we read; go on with the oldest there is
-            record = _parse(raw.decode("utf-8", "replace"))
-            if last_only:
-                found = [record]
-            elif record["seq"] >= since:
-                found.append(record)
+        return [record for record in read_from(handle) if record["seq"] >= since]
     finally:
         os.close(handle)
+
+
+def open_at_end() -> int:
+    """The log, opened so that what is logged from now on can be read with ``read_from``; to be closed."""
+    handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(handle, 0, os.SEEK_END)
+    return handle
+
+
+def read_from(handle: int, most: int = 1 << 30) -> list[dict[str, Any]]:
+    """The records that an open log still has to give, at most so many."""
+    found: list[dict[str, Any]] = []
+    while len(found) < most:
+        try:
+            raw = os.read(handle, 16384)
+        except BlockingIOError:
+            break
+        except BrokenPipeError:
+            continue  # records were overwritten while we read; go on with the oldest there is
+        found.append(_parse(raw.decode("utf-8", "replace")))
+    return found
 
 
 def _parse(raw: str) -> dict[str, Any]:

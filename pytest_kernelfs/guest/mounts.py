@@ -9,32 +9,24 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import blocks, meminfo, syscalls
+from pytest_kernelfs.guest import blocks, kmsg, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
 def mount(source: str, target: str, fstype: str, options: str = "", flags: int = 0) -> None:
     """Mount; on failure the error carries the kernel's errno and what it logged meanwhile."""
-    from pytest_kernelfs.guest import kmsg
-
     os.makedirs(target, exist_ok=True)
-    before = kmsg.cursor()
+    log = kmsg.open_at_end()
     try:
         syscalls.mount(source, target, fstype, flags, options)
     except OSError as error:
-        said = [record["text"] for record in kmsg.read(before)]
+        said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
+        heard = f"the kernel said: {said}" if said else "the kernel logged nothing about it"
         raise GuestError(
-            "mount -t {} -o '{}' {} {}: {}{}".format(
-                fstype,
-                options,
-                source,
-                target,
-                error.strerror,
-                "; the kernel said: " + " | ".join(said[-4:])
-                if said
-                else "; the kernel logged nothing about it",
-            )
+            f"mount -t {fstype} -o '{options}' {source} {target}: {error.strerror}; {heard}"
         ) from None
+    finally:
+        os.close(log)
 
 
 def umount(target: str, patience: float = 2.0) -> bool:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsError, UsageError
+from pytest_kernelfs.guest.dispatch import CALL
 
-# What a guest of ours runs for each conversation; ``io`` is its port.
-_GREETING = b"1"
-_SERVE = f"from execnet.gateway_base import serve\nio.write({_GREETING!r})\nserve(io, id='guest')\n"
-_CALL = "from pytest_kernelfs.guest.dispatch import serve\nserve(channel)"
 _numbers = itertools.count(1)
 
 
@@ -66,34 +62,13 @@ class SocketIO:
 class GuestChannel:
     """One conversation with a guest, over a connected stream socket that is closed with it."""
 
-    def __init__(self, connection: socket.socket, deadline: float, first: str = "") -> None:
-        """Greet the guest; ``deadline`` is a time of ``time.monotonic()``.
-
-        ``first`` is source that the guest runs before it answers.
-
-        Raises: GuestTimeout if the guest does not greet back in time; ChannelLost.
-        """
-        self._socket = connection
-        self._greet(first + _SERVE, deadline)
+    def __init__(self, connection: socket.socket) -> None:
+        """Nothing is said yet: the guest shows that it is there by answering the first call."""
         import execnet
 
-        connection.settimeout(None)
+        self._socket = connection
         name = f"kernelfs-{next(_numbers)}"
         self._gateway = execnet.Gateway(SocketIO(connection), execnet.XSpec(f"socket=guest//id={name}"))
-
-    def _greet(self, source: str, deadline: float) -> None:
-        try:
-            self._socket.sendall(repr(source).encode() + b"\n")
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            answer = self._socket.recv(1)
-        except TimeoutError:
-            raise GuestTimeout("the guest did not answer") from None
-        except OSError as error:
-            raise ChannelLost(f"the channel to the guest broke: {error}") from error
-        if answer != _GREETING:
-            raise ChannelLost(
-                "the guest closed the channel" if not answer else f"the guest answered {answer!r}"
-            )
 
     def call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
         """Make one call and wait ``timeout`` seconds for its value.
@@ -104,7 +79,7 @@ class GuestChannel:
         from execnet import DumpError
 
         try:
-            channel = self._gateway.remote_exec(_CALL)
+            channel = self._gateway.remote_exec(CALL)
             try:
                 channel.send((kind, payload, list(args), dict(kwargs)))
             except (DumpError, struct.error) as error:

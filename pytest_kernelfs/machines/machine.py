@@ -36,6 +36,8 @@ class Machine(Protocol):
     """
 
     kernel: Kernel
+    log_start: int
+    """The number of the first record in the kernel's log that is this machine's own."""
 
     @property
     def alive(self) -> bool:
@@ -80,11 +82,18 @@ class Provider(Protocol):
         Raises: InfrastructureError (with the tail of the console), ProviderUnavailable.
         """
 
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> Machine | None:
+        """The same, or None if it would take long or there is no room now; called in other threads."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What providers need of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg."""
+    """What providers need of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg.
+
+    ``max_vms`` machines may live at once on this host, None for as many as fit.
+    """
 
     cache_root: Path
     boot_timeout: float = 120.0
     accel: str = "auto"
+    max_vms: int | None = None

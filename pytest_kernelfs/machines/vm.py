@@ -167,8 +167,12 @@ class VM:
         """
         modprobe.load(self, name, parameters)
 
-    def dmesg(self, since: int = 0) -> list[LogRecord]:
-        """The kernel's log from the record number ``since`` on."""
+    def dmesg(self, since: int | None = None) -> list[LogRecord]:
+        """The kernel's log from the record number ``since`` on: 0 for all, by default from its start.
+
+        What the kernel printed while it booted lies before that.
+        """
+        since = self.machine.log_start if since is None else since
         return [LogRecord(**record) for record in self.guest(kmsg.read, since)]
 
     def mark_dmesg(self, text: str) -> int:

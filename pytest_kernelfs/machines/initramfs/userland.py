@@ -16,12 +16,12 @@ _FORMAT = "1"  # raised whenever the layout of the archive changes
 
 # Lifted when the host has them; a command that is missing is missing in the guest, no more.
 _COMMANDS = """
-    sh bash ls cat cp mv rm ln mkdir rmdir mkfifo mknod touch dd df du stat sync sleep echo printf head tail wc
-    sort uniq cut tr od tee true false test env id uname hostname date uptime seq truncate chmod chown readlink
-    realpath timeout dirname basename mktemp nproc sha256sum md5sum cmp find xargs grep sed mawk awk tar ps free
-    kill pgrep pkill vmstat mount umount findmnt lsblk losetup blkid blockdev fsfreeze fallocate flock unshare
-    nsenter setpriv dmesg swapon swapoff mkswap wipefs chroot pivot_root hwclock taskset ionice fstrim prlimit
-    setsid sysctl
+    sh bash ls cat cp mv rm ln mkdir rmdir mkfifo mknod touch dd df du stat sync sleep echo printf head tail
+    wc sort uniq cut tr od tee true false test env id uname hostname date uptime seq truncate chmod chown
+    readlink realpath timeout dirname basename mktemp nproc sha256sum md5sum cmp find xargs grep sed mawk awk
+    tar ps free kill pgrep pkill vmstat mount umount findmnt lsblk losetup blkid blockdev fsfreeze fallocate
+    flock unshare nsenter setpriv dmesg swapon swapoff mkswap wipefs chroot pivot_root hwclock taskset ionice
+    fstrim prlimit setsid sysctl
     mkfs.xfs xfs_repair xfs_db xfs_io xfs_growfs xfs_quota xfs_info xfs_freeze xfs_logprint xfs_admin
     mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs e2fsck fsck.ext4 tune2fs dumpe2fs debugfs resize2fs
     mkfs.btrfs btrfs btrfstune mkfs.f2fs fsck.f2fs mkfs.erofs mksquashfs mkfs.vfat

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import socket
 import time
@@ -16,8 +18,10 @@ from pytest_kernelfs.errors import (
     KernelMisbehaved,
     KernelPanic,
 )
+from pytest_kernelfs.guest import fork
 from pytest_kernelfs.guest.init import WAITING
 from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines.admission import Slot
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET, Launch, qemu_command
@@ -28,6 +32,8 @@ from pytest_kernelfs.machines.qemu.template import load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
 # A panicking kernel prints for a while before QEMU ends.
+_ENTROPY_BYTES = 64
+_numbers = itertools.count(1)
 _LAST_WORDS_S = 5.0
 _POLL_S = 0.002
 # Leaves the memory out of a saved state: it is in its file already.
@@ -38,10 +44,14 @@ _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 class QemuMachine:
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
 
-    def __init__(self, launch: Launch) -> None:
-        """Start QEMU in a fresh folder. Raises: InfrastructureError, ProviderUnavailable."""
+    def __init__(self, launch: Launch, slot: Slot) -> None:
+        """Start QEMU in a fresh folder; ``slot`` is given back with the machine's end.
+
+        Raises: InfrastructureError, ProviderUnavailable.
+        """
         self.kernel = launch.kernel
         self.launch = launch
+        self.slot = slot
         self._folder = lease.make_folder()
         try:
             self._process = QemuProcess(qemu_command(launch, self._folder), self._folder)
@@ -51,6 +61,7 @@ class QemuMachine:
         self._channel: GuestChannel | None = None
         self._monitor: Monitor | None = None
         self._disks: DiskBay | None = None
+        self.log_start = 0
         self._last_console = ""
         self._died: KernelfsError | None = None
 
@@ -62,14 +73,15 @@ class QemuMachine:
     def alive(self) -> bool:
         return self._died is None and not self._process.ended()
 
-    def wait_ready(self, timeout: float, first: str = "") -> None:
-        """Wait until the guest answers; ``first`` is source that it runs before.
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the guest answers, and is told who it is.
 
         Raises: InfrastructureError, with what the console printed, if it panics, ends or stays silent.
         """
         deadline = time.monotonic() + timeout
         try:
-            self._channel = GuestChannel(self._connect(deadline), deadline, first)
+            self._channel = GuestChannel(self._connect(deadline))
+            self.log_start = self._channel.call("name", call_payload(fork.adopt), _identity(), {}, timeout)
         except GuestTimeout:
             raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
         except (ChannelLost, OSError) as error:
@@ -228,6 +240,12 @@ class QemuMachine:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
+        self.slot.release()
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._died is None:
             self._died = InfrastructureError("the machine was destroyed and is used no more")
+
+
+def _identity() -> tuple[str, float, bytes]:
+    """Name, time and randomness for a machine that starts now; see ``guest.fork.adopt``."""
+    return f"kernelfs-{next(_numbers)}", time.time(), os.urandom(_ENTROPY_BYTES)

@@ -10,6 +10,7 @@ from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.tools import need
 
+_OOM_SCORE = "500"
 _STDERR = "qemu.stderr"
 
 
@@ -35,6 +36,14 @@ class QemuProcess:
                 start_new_session=True,
             )
         lease.write(folder, self._process.pid)
+        self._offer_to_oom_killer()
+
+    def _offer_to_oom_killer(self) -> None:
+        """If the host runs out of memory after all, a machine goes before what the user works with."""
+        try:
+            Path(f"/proc/{self._process.pid}/oom_score_adj").write_text(_OOM_SCORE)
+        except OSError:
+            pass  # it has ended already; whoever waits for it will say so
 
     @property
     def pid(self) -> int:

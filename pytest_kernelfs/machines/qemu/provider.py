@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import final
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
 from pytest_kernelfs.machines.qemu import template
@@ -23,8 +22,6 @@ from pytest_kernelfs.machines.qemu.machine import QemuMachine
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 30.0
 _SAVE_TIMEOUT_S = 30.0
-_ENTROPY_BYTES = 64
-_numbers = itertools.count(1)
 
 
 @final
@@ -39,6 +36,7 @@ class QemuProvider:
         self._templates = template.TemplateStore(self._cache)
         self._accelerator: Accelerator | None = None
         self._forks_work = True
+        self._admissions: dict[MachineSpec, Admission] = {}
         self._launches: dict[tuple[Kernel, MachineSpec], Launch] = {}
 
     def describe(self) -> str:
@@ -72,18 +70,44 @@ class QemuProvider:
         machines boot for the rest of the run, and a warning says so.
         """
         launch = self._launch(kernel, spec)
+        slot = self._admission(spec).enter(self._settings.boot_timeout)
+        try:
+            return self._start(launch, slot)
+        except BaseException:
+            slot.release()
+            raise
+
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine | None:
+        """A fork, if there is a template and room for a machine."""
+        launch = self._launches.get((kernel, spec))
+        if launch is None or not self._forks_work:
+            return None
+        folder = self._templates.path(template.template_key(launch))
+        slot = self._admission(spec).try_enter() if folder.is_dir() else None
+        if slot is None:
+            return None
+        try:
+            return self._restore(launch, folder, slot)
+        except BaseException:
+            slot.release()
+            raise
+
+    def _admission(self, spec: MachineSpec) -> Admission:
+        if spec not in self._admissions:
+            self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, _warn)
+        return self._admissions[spec]
+
+    def _start(self, launch: Launch, slot: Slot) -> QemuMachine:
         if self._forks_work:
             try:
-                return self._fork(launch)
+                return self._fork(launch, slot)
             except _ForksFail as failure:
                 self._forks_work = False
-                text = f"kernel {kernel.release} cannot be forked, so every machine boots: {failure}"
-                warnings.warn(KernelfsWarning(text), stacklevel=2)
-        return self.boot(launch)
+                _warn(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
+        return self._boot(launch, slot)
 
-    def boot(self, launch: Launch) -> QemuMachine:
-        """A machine that boots. Raises: InfrastructureError."""
-        return self._ready(QemuMachine(launch), self._settings.boot_timeout)
+    def _boot(self, launch: Launch, slot: Slot) -> QemuMachine:
+        return self._ready(QemuMachine(launch, slot), self._settings.boot_timeout)
 
     def _launch(self, kernel: Kernel, spec: MachineSpec) -> Launch:
         if (kernel, spec) not in self._launches:
@@ -92,18 +116,18 @@ class QemuProvider:
             self._launches[kernel, spec] = Launch(find_qemu(), accelerator.name, kernel, initramfs, spec)
         return self._launches[kernel, spec]
 
-    def _fork(self, launch: Launch) -> QemuMachine:
+    def _fork(self, launch: Launch, slot: Slot) -> QemuMachine:
         key = template.template_key(launch)
         try:
             folder = self._template(key, launch)
         except _NoRoom as error:
             raise _ForksFail(str(error)) from None
         try:
-            return self.restore(launch, folder)
+            return self._restore(launch, folder, slot)
         except (InfrastructureError, OSError):
             self._templates.discard(key)
         try:
-            return self.restore(launch, self._template(key, launch))
+            return self._restore(launch, self._template(key, launch), slot)
         except (InfrastructureError, OSError) as error:
             self._templates.discard(key)
             raise _ForksFail(str(error)) from None
@@ -118,32 +142,40 @@ class QemuProvider:
     def _build(self, launch: Launch, folder: Path) -> None:
         """Boot the kernel once, with its memory in a file, and save it while it waits for the host."""
         start = time.monotonic()
-        machine = self.boot(template.backed(launch, Memory(folder / template.MEMORY, shared=True)))
+        backed = template.backed(launch, Memory(folder / template.MEMORY, shared=True))
+        # It lives in the slot of the fork that waits for it.
+        machine = self._boot(backed, NO_SLOT)
         try:
             machine.save(folder / template.STATE, _SAVE_TIMEOUT_S)
         finally:
             machine.destroy()
         template.finish(folder, {"kernel": launch.kernel.release, "boot_seconds": time.monotonic() - start})
 
-    def restore(self, launch: Launch, folder: Path) -> QemuMachine:
+    def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
         with template.in_use(folder):
             memory = Memory(folder / template.MEMORY, shared=False)
-            machine = QemuMachine(template.backed(launch, memory, incoming=True))
+            machine = QemuMachine(template.backed(launch, memory, incoming=True), NO_SLOT)
             try:
                 machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
             except BaseException:
                 machine.destroy()
                 raise
-            return self._ready(machine, _RESTORE_TIMEOUT_S, _adoption())
+            self._ready(machine, _RESTORE_TIMEOUT_S)
+            machine.slot = slot
+            return machine
 
-    def _ready(self, machine: QemuMachine, timeout: float, first: str = "") -> QemuMachine:
+    def _ready(self, machine: QemuMachine, timeout: float) -> QemuMachine:
         try:
-            machine.wait_ready(timeout, first)
+            machine.wait_ready(timeout)
         except BaseException:
             machine.destroy()
             raise
         return machine
+
+
+def _warn(text: str) -> None:
+    warnings.warn(KernelfsWarning(text), stacklevel=2)
 
 
 class _ForksFail(Exception):
@@ -152,10 +184,3 @@ class _ForksFail(Exception):
 
 class _NoRoom(Exception):
     """There is no room for a template."""
-
-
-def _adoption() -> str:
-    """What a fork runs before anything else."""
-    name = f"kernelfs-{next(_numbers)}"
-    arguments = f"{name!r}, {time.time()!r}, {os.urandom(_ENTROPY_BYTES)!r}"
-    return f"from pytest_kernelfs.guest.fork import adopt\nadopt({arguments})\n"

@@ -58,9 +58,13 @@ class TemplateStore:
         """
         return self._cache.entry(KIND, key, build)
 
+    def path(self, key: str) -> Path:
+        """Where the template is, or would be."""
+        return self._cache.path(KIND, key)
+
     def discard(self, key: str) -> None:
         """Remove a template that does not work; forks that run from it are not harmed."""
-        path = self._cache.path(KIND, key)
+        path = self.path(key)
         doomed = path.with_name(f".doomed-{key}-{os.getpid()}")
         try:
             path.rename(doomed)
@@ -70,7 +74,7 @@ class TemplateStore:
 
     def check_room(self, key: str) -> None:
         """Raises: InfrastructureError if the template is not there and there is no room to make it."""
-        if self._cache.path(KIND, key).is_dir():
+        if self.path(key).is_dir():
             return
         folder = self._cache.root
         while not folder.exists():
