@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
 from typing import NoReturn
 
 PORT_NAME = "kernelfs"
-WAITING = "kernelfs: waiting for the host"
+WAITING = "waiting for the host"
 _POLL_S = 0.002
 
 _MOUNTS = (
@@ -81,11 +80,8 @@ class PortIO:
 
 def log(message: str) -> None:
     """One line on the serial console, where the host keeps everything."""
-    try:
-        with open("/dev/kmsg", "w") as kmsg:
-            kmsg.write("kernelfs: " + message + "\n")
-    except OSError:
-        print(message, file=sys.stderr)
+    with open("/dev/console", "w") as console:
+        console.write(f"kernelfs: {message}\n")
 
 
 def main() -> NoReturn:
@@ -94,7 +90,6 @@ def main() -> NoReturn:
     _mount_all()
     _load_modules()
     _import_all()
-    log("init is ready")
     conversation = 0
     while True:
         if not conversation:
@@ -118,7 +113,7 @@ def _mount_all() -> None:
             syscalls.mount(source, target, fstype, 0, options)
         except OSError as error:
             # Old or small kernels lack some of these; what needs one of them says so itself.
-            print(f"kernelfs: cannot mount {target}: {error}", file=sys.stderr)
+            log(f"cannot mount {target}: {error}")
     for name, target in (
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
@@ -185,8 +180,7 @@ def _wait_for_host() -> int:
         if path is None:
             time.sleep(_POLL_S)
     port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    with open("/dev/console", "w") as console:
-        console.write(WAITING + "\n")
+    log(WAITING)
     poller = select.poll()
     poller.register(port, select.POLLIN)
     while True:

@@ -10,10 +10,18 @@ def mark(text: str) -> int:
     """Write a line into the log; gives its sequence number, to read from."""
     handle = open_at_end()
     try:
-        with open("/dev/kmsg", "w") as file:
-            # Without the line's end the kernel waits for more, and shows the record to nobody.
-            file.write(text + "\n")
+        write(text)
         return int(read_from(handle, 1)[0]["seq"])
+    finally:
+        os.close(handle)
+
+
+def write(text: str) -> None:
+    """Write a line into the log, for information: it does not reach the serial console, which is slow."""
+    handle = os.open("/dev/kmsg", os.O_WRONLY)
+    try:
+        # Without the line's end the kernel waits for more, and shows the record to nobody.
+        os.write(handle, f"<6>{text}\n".encode())
     finally:
         os.close(handle)
 

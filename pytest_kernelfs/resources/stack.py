@@ -62,5 +62,5 @@ class Resources:
             except KernelfsError as error:
                 self._undo.clear()
                 raise InfrastructureError(
-                    f"the {what} could not be taken down after the test, so its machine was thrown away: {error}"
+                    f"the {what} was not taken down after the test, so its machine is thrown away: {error}"
                 ) from None

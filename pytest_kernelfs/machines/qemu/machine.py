@@ -111,7 +111,7 @@ class QemuMachine:
     def _boot_report(self, what: str) -> str:
         return (
             f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
-            f"{tail(panic_text(self.console()) or self.console())}\n"
+            f"{tail(self.console())}\n"
             "If the machine was only slow, give it more time with --kernelfs-boot-timeout SECONDS; "
             "if KVM is to blame, try --kernelfs-accel tcg."
         )
