@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kernelfs import config as options
+from pytest_kernelfs import fixtures
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import RUN, UPCOMING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _WORKER_INPUT = "kernelfs"
 _UNRESOLVED = "unresolved"
+_MARKERS_READ = pytest.StashKey[bool]()
 
 _MARKERS = (
     'kernel(constraint): run only on kernels that match, such as ">=5.10,<6.0"; skipped on others',
@@ -65,7 +67,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test that reaches ``kernel``, itself or through another fixture, once for each kernel."""
-    if "kernel" not in metafunc.fixturenames:
+    if not _means_our_kernel(metafunc):
         return
     run = metafunc.config.stash[RUN]
     try:
@@ -78,22 +80,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    from pytest_kernelfs.markers import apply_markers
+    from pytest_kernelfs.markers import apply_markers, isolation_of
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
+    run = config.stash[RUN]
     with _usage_errors():
         for item in items:
             candidate = _candidate(item)
             if candidate is not None:
                 apply_markers(item, candidate)
-                item.user_properties.append((KERNEL_PROPERTY, config.stash[RUN].id_of(candidate)))
+                isolation_of(item, run.config.isolation)
+                item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
+    config.stash[_MARKERS_READ] = True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch what the selected tests need before the first of them starts; say what cannot be had at once."""
     config = session.config
-    if _is_worker(config) or config.option.collectonly:
+    # pytest calls this also when the collection failed.
+    if _is_worker(config) or config.option.collectonly or not config.stash.get(_MARKERS_READ, False):
         return
     parameters = [_kernel_parameter(item) for item in session.items]
     needed = dict.fromkeys(parameter for parameter in parameters if parameter is not None)
@@ -116,9 +122,10 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Note what comes next, so that machines for it can be prepared while this test runs."""
-    following = [nextitem] if nextitem is not None else []
+    following = [nextitem] if nextitem is not None and _wants_machine(nextitem) else []
     if following and not _is_worker(item.config):
-        following += item.session.items[item.session.items.index(following[0]) + 1 :][:1]
+        after = item.session.items.index(following[0]) + 1
+        following += item.session.items[after : after + 1]
     item.stash[UPCOMING] = [
         candidate for next_ in following if (candidate := _wants_machine(next_)) is not None
     ]
@@ -179,6 +186,13 @@ class MatrixReporter:
         write_matrix(terminalreporter, self._results, legend(self._run))
 
 
+def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
+    """Whether the test reaches our fixture ``kernel``, not a parameter or fixture of its own of that name."""
+    definitions = getattr(metafunc, "_arg2fixturedefs", {}).get("kernel", ())
+    ours = [definition.func.__module__ == fixtures.__name__ for definition in definitions]
+    return any(ours) and (ours[-1] or "kernel" in definitions[-1].argnames)
+
+
 def _wants_machine(item: pytest.Item) -> Candidate | None:
     """The kernel of a test that will ask for a machine of its own."""
     from pytest_kernelfs.markers import isolation_of
@@ -197,7 +211,12 @@ def _candidate(item: pytest.Item) -> Candidate | None:
 def _kernel_parameter(item: pytest.Item) -> Any:
     """What ``pytest_generate_tests`` gave the item: a candidate, an error, or None without a kernel."""
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("kernel") if callspec is not None else None
+    parameter = callspec.params.get("kernel") if callspec is not None else None
+    if parameter is None or isinstance(parameter, KernelfsError):
+        return parameter
+    from pytest_kernelfs.kernels import Candidate
+
+    return parameter if isinstance(parameter, Candidate) else None
 
 
 def _fetch(config: pytest.Config, candidates: list[Candidate]) -> None:

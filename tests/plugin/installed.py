@@ -1,0 +1,8 @@
+"""For ``pytest -p plugin.installed`` in a process of its own: the plugin, with the fakes in place."""
+
+from __future__ import annotations
+
+from . import fakes
+
+fakes.install(setattr)
+pytest_plugins = ["pytest_kernelfs.plugin"]

@@ -1,0 +1,78 @@
+"""Options and ini settings: a wrong one is told in one line, before anything is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Runner
+
+TEST = "def test_x(vm): pass"
+
+WRONG = [
+    (
+        ("--kernelfs-memory", "7"),
+        "--kernelfs-memory: 7 is too little for a machine (7 B); give at least 384M",
+    ),
+    (("--kernelfs-memory", "much"), "--kernelfs-memory 'much' is no size"),
+    (("--kernelfs-cpus", "x"), "--kernelfs-cpus: 'x' is no number from 1 to 255"),
+    (("--kernelfs-cpus", "0"), "--kernelfs-cpus: '0' is no number from 1 to 255"),
+    (("--kernelfs-cpus", "256"), "--kernelfs-cpus: '256' is no number from 1 to 255"),
+    (("--kernelfs-cpus", "1.5"), "--kernelfs-cpus: '1.5' is no number from 1 to 255"),
+    (("--kernelfs-isolation", "foo"), "--kernelfs-isolation: 'foo' is none of test, class, module, session"),
+    (("--kernelfs-accel", "xen"), "--kernelfs-accel: 'xen' is none of auto, kvm, tcg"),
+    (("--kernelfs-flavour", "big"), "--kernelfs-flavour: 'big' is none of cloud, amd64, rt"),
+    (("--kernelfs-boot-timeout=-1",), "--kernelfs-boot-timeout: '-1' is no time in seconds above 0"),
+    (("--kernelfs-boot-timeout=nan",), "--kernelfs-boot-timeout: 'nan' is no time in seconds above 0"),
+    (("--kernelfs-boot-timeout=soon",), "--kernelfs-boot-timeout: 'soon' is no time in seconds above 0"),
+    (("--kernelfs-provider", "cloud"), "--kernelfs-provider: 'cloud' is none of "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_a_wrong_option_is_told_in_one_line(run: Runner, arguments: tuple[str, ...], told: str) -> None:
+    result = run(TEST, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line)
+    assert line.startswith(f"ERROR: {told}")
+    assert "Traceback" not in result.stdout.str()
+    assert run.events() == []
+
+
+def test_a_wrong_ini_setting_is_told_by_its_name(run: Runner, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nkernelfs_isolation = foo\n")
+    result = run(TEST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: the ini setting kernelfs_isolation: 'foo' is none of *"])
+
+
+@pytest.mark.parametrize("written", ["5.10 6.1", "5.10,6.1", "5.10\n    6.1"])
+def test_kernels_can_be_set_in_the_ini_file(run: Runner, pytester: pytest.Pytester, written: str) -> None:
+    pytester.makeini(f"[pytest]\nkernelfs_kernels = {written}\n")
+    run(TEST).assert_outcomes(passed=2)
+    assert run.events("resolve") == ["5.10,6.1"]
+
+
+def test_the_command_line_goes_before_the_ini_file(run: Runner, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nkernelfs_kernels = 5.10\nkernelfs_memory = 2G\nkernelfs_cpus = 4\n")
+    run(TEST, "--kernel", "6.1", "--kernelfs-memory", "512M").assert_outcomes(passed=1)
+    assert run.events("start") == ["6.1.176"]
+    assert run.events("size") == ["512M 4"]
+
+
+def test_how_kernels_are_found_can_be_set(run: Runner, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nkernelfs_offline = true\nkernelfs_flavour = rt\n")
+    run(TEST, "--kernelfs-debian-mirror", "http://mirror.example/debian")
+    assert run.events("settings") == [
+        str({"flavour": "rt", "mirror": "http://mirror.example/debian", "offline": True})
+    ]
+
+
+def test_the_network_may_be_used_unless_it_is_forbidden(run: Runner) -> None:
+    run(TEST)
+    (settings,) = run.events("settings")
+    assert "'offline': False" in settings
+
+
+def test_the_cache_can_be_moved(run: Runner, pytester: pytest.Pytester) -> None:
+    result = run(TEST, "--kernelfs-cache", "elsewhere")
+    result.stdout.fnmatch_lines([f"kernelfs: cache {pytester.path}/elsewhere"])

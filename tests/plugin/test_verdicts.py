@@ -1,0 +1,153 @@
+"""Failed is the kernel's fault, error is ours, and they are never mixed."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Runner
+
+ONE = ("--kernel", "6.1")
+
+IN_CALL = "def test_x(vm): vm.run({command!r}, check=True)"
+IN_SETUP = """
+import pytest
+
+@pytest.fixture
+def ready(vm): vm.run({command!r}, check=True)
+
+def test_x(ready): pass
+"""
+IN_TEARDOWN = """
+import pytest
+
+@pytest.fixture
+def ready(vm):
+    yield
+    vm.run({command!r}, check=True)
+
+def test_x(ready): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "outcomes"),
+    [
+        ("panic", IN_CALL, {"failed": 1}),
+        ("panic", IN_SETUP, {"failed": 1}),
+        ("panic", IN_TEARDOWN, {"passed": 1, "failed": 1}),
+        ("hang", IN_CALL, {"failed": 1}),
+        ("hang", IN_SETUP, {"failed": 1}),
+        ("slow", IN_CALL, {"failed": 1}),
+        ("fail", IN_CALL, {"failed": 1}),
+        ("fail", IN_SETUP, {"errors": 1}),
+        ("fail", IN_TEARDOWN, {"passed": 1, "errors": 1}),
+        ("lost", IN_CALL, {"errors": 1}),
+        ("lost", IN_SETUP, {"errors": 1}),
+        ("lost", IN_TEARDOWN, {"passed": 1, "errors": 1}),
+    ],
+    ids=lambda value: {IN_CALL: "call", IN_SETUP: "setup", IN_TEARDOWN: "teardown"}.get(str(value)),
+)
+def test_it_depends_on_whose_fault_it_is(
+    run: Runner, command: str, where: str, outcomes: dict[str, int]
+) -> None:
+    result = run(where.format(command=command), *ONE)
+    result.assert_outcomes(**outcomes)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    section = "FAILURES" if "failed" in outcomes else "ERRORS"
+    result.stdout.fnmatch_lines([f"=* {section} =*"])
+    result.stdout.no_fnmatch_line(f"=* {'ERRORS' if section == 'FAILURES' else 'FAILURES'} =*")
+
+
+def test_an_assertion_is_a_failure_as_ever(run: Runner) -> None:
+    result = run("def test_x(vm): assert vm.run('x').rc == 5", *ONE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *assert 0 == 5"])
+
+
+def test_tests_without_kernels_are_judged_as_ever(run: Runner) -> None:
+    source = """
+        import pytest
+
+        @pytest.fixture
+        def broken(): raise RuntimeError("no")
+
+        def test_x(broken): pass
+
+        def test_y(): raise RuntimeError("no")
+        """
+    run(source).assert_outcomes(failed=1, errors=1)
+
+
+def test_a_machine_that_does_not_boot_is_an_error(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELFS_TEST_BROKEN", "6.1.176")
+    result = run("def test_x(vm): pass", "--kernel", "5.10,6.1")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*ERROR at setup of test_x?6.1.176?*", "kernel 6.1.176-fake did not answer within 120 s"]
+    )
+
+
+def test_what_the_guest_said_is_shown_without_our_frames(run: Runner) -> None:
+    result = run("def test_x(vm): vm.run('fail', check=True)", *ONE)
+    result.stdout.fnmatch_lines(
+        [
+            ">   def test_x(vm): vm.run('fail', check=True)",
+            "E   pytest_kernelfs.errors.GuestCommandError: the command 'fail' failed with 1 on kernel *",
+            "E   broke",
+            "test_it.py:1: GuestCommandError",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*machines/vm.py*")
+
+
+def test_an_assertion_helper_shows_the_tests_own_line_only(run: Runner) -> None:
+    source = "def test_x(overlay, assert_umount_under): assert_umount_under(0.1)"
+    result = run(source, *ONE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">   def test_x(overlay, assert_umount_under): assert_umount_under(0.1)",
+            "E   AssertionError: 1 of 1 umounts took longer than 0.1 s, at most 0.250 s *",
+            "test_it.py:1: AssertionError",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*fixtures.py*")
+
+
+def test_an_error_in_setup_is_its_message_and_nothing_else(run: Runner) -> None:
+    result = run(IN_SETUP.format(command="panic"), *ONE)
+    start = next(i for i, line in enumerate(result.outlines) if "_ test_x[6.1.176] _" in line)
+    assert result.outlines[start + 1 : start + 4] == [
+        "kernel 6.1.176-fake panicked:",
+        "Kernel panic - not syncing: on request",
+        "=================================== kernels ====================================",
+    ]
+
+
+def test_the_first_failure_stops_the_run_if_asked(run: Runner) -> None:
+    source = "".join(f"def test_{name}(vm): vm.run('lost')\n" for name in "abc")
+    result = run(source, *ONE, "-x")
+    result.assert_outcomes(errors=1)
+    assert run.events("start") == run.events("destroy") == ["6.1.176"]
+
+
+def test_a_failed_teardown_throws_the_machine_away(run: Runner) -> None:
+    source = """
+        def test_x(vm, kernelfs_resources):
+            kernelfs_resources.on_teardown("xfs /mnt/xfs-1", lambda: vm.run("fail", check=True))
+
+        def test_y(vm): pass
+        """
+    result = run(source, *ONE, "--kernelfs-isolation", "session")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["the xfs /mnt/xfs-1 *the command 'fail' failed with 1*"])
+    assert len(run.events("start")) == 2
+
+
+@pytest.mark.parametrize("command", ["panic", "hang"])
+def test_a_kernel_that_fails_while_things_are_taken_down_has_failed(run: Runner, command: str) -> None:
+    source = f"""
+        def test_x(vm, kernelfs_resources):
+            kernelfs_resources.on_teardown("xfs /mnt/xfs-1", lambda: vm.run({command!r}))
+        """
+    run(source, *ONE).assert_outcomes(passed=1, failed=1)
