@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_kernelfs.errors import InfrastructureError, KernelfsError
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelMisbehaved
 from pytest_kernelfs.machines.vm import VM
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Resources:
         A machine that is gone has nothing to take down; on one that died or
         stopped answering meanwhile, the rest is left to the machine's end.
 
-        Raises: InfrastructureError at the first thing that will not go: what lies below it would not either.
+        Raises: InfrastructureError at the first thing that will not go: what lies below it would not either;
+        KernelMisbehaved or GuestTimeout if the kernel fails meanwhile.
         """
         self.mounts.clear()
         while self._undo:
@@ -59,6 +60,9 @@ class Resources:
                 break
             try:
                 undo()
+            except (KernelMisbehaved, GuestTimeout):
+                self._undo.clear()
+                raise
             except KernelfsError as error:
                 self._undo.clear()
                 raise InfrastructureError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from fake_machine import FakeMachine
 
-from pytest_kernelfs.errors import GuestCommandError, InfrastructureError
+from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, KernelPanic
 from pytest_kernelfs.resources.stack import Resources
 
 
@@ -61,6 +61,20 @@ def test_what_does_not_go_is_named_and_the_rest_is_left(resources: Resources) ->
     with pytest.raises(InfrastructureError, match=r"the xfs /mnt/xfs-1 .*held by 42 \(tail\)"):
         resources.close()
     assert done == ["overlay"]
+
+
+@pytest.mark.parametrize("failure", [KernelPanic("it panicked"), GuestTimeout("it does not answer")])
+def test_a_kernel_that_fails_meanwhile_is_told_as_such(resources: Resources, failure: Exception) -> None:
+    def fail() -> None:
+        raise failure
+
+    done: list[str] = []
+    resources.on_teardown("disk", note(done, "disk"))
+    resources.on_teardown("xfs", fail)
+    with pytest.raises(type(failure), match=str(failure)):
+        resources.close()
+    resources.close()
+    assert done == []
 
 
 def test_names_are_never_the_same(resources: Resources) -> None:
