@@ -149,7 +149,8 @@ class QemuProvider:
             machine.save(folder / template.STATE, _SAVE_TIMEOUT_S)
         finally:
             machine.destroy()
-        template.finish(folder, {"kernel": launch.kernel.release, "boot_seconds": time.monotonic() - start})
+        facts = {"kernel": launch.kernel.release, "seconds": round(time.monotonic() - start, 2)}
+        template.finish(folder, launch.kernel.image, facts)
 
     def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""

@@ -21,12 +21,14 @@ from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.machines.qemu.command import Launch, Memory, qemu_command
+from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch, Memory, qemu_command
 
 KIND = "templates"
 MEMORY = "memory"
 STATE = "state"
 _LOCK = "in-use"
+_SECTOR = 512
+_SETUP_SECTS = 0x1F1
 # A booted machine fills about 250 MB of its memory file; less room than this is not worth the attempt.
 _ROOM_NEEDED = 512 << 20
 
@@ -118,6 +120,17 @@ def is_in_use(folder: Path) -> bool:
     return False
 
 
+def kernel_head(image: Path) -> bytes:
+    """The real-mode part of a bzImage and one sector more: the least that QEMU accepts as a kernel.
+
+    Format: Documentation/arch/x86/boot.rst of the kernel, field setup_sects.
+    """
+    with image.open("rb") as file:
+        start = file.read(_SECTOR)
+        setup_sectors = start[_SETUP_SECTS] or 4
+        return start + file.read((setup_sectors + 1) * _SECTOR)
+
+
 def save_to(path: Path) -> str:
     """The migration address that writes a state to a file; ``file:`` is known only from QEMU 8.2 on."""
     return f"exec:cat > {shlex.quote(str(path))}"
@@ -128,7 +141,8 @@ def load_from(path: Path) -> str:
     return f"exec:cat {shlex.quote(str(path))}"
 
 
-def finish(folder: Path, facts: dict[str, object]) -> None:
-    """Complete a template's folder: its lock, and what people may want to know of it."""
+def finish(folder: Path, kernel: Path, facts: dict[str, object]) -> None:
+    """Complete a template's folder: the head of its kernel, its lock, and what people may want to know."""
+    (folder / KERNEL_HEAD).write_bytes(kernel_head(kernel))
     (folder / _LOCK).touch()
     (folder / "template.json").write_text(json.dumps(facts, indent=1))
