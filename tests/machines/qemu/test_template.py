@@ -12,7 +12,7 @@ from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu import template
-from pytest_kernelfs.machines.qemu.command import Launch
+from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch
 from pytest_kernelfs.machines.qemu.template import TemplateStore, in_use, is_in_use, template_key
 
 
@@ -23,7 +23,16 @@ def store(tmp_path: Path) -> TemplateStore:
 
 def build(folder: Path) -> None:
     (folder / template.MEMORY).write_bytes(b"memory")
-    template.finish(folder, {"kernel": "6.1"})
+    image = folder / "vmlinuz"
+    image.write_bytes(bzimage(setup_sectors=4))
+    template.finish(folder, image, {"kernel": "6.1"})
+
+
+def bzimage(setup_sectors: int) -> bytes:
+    """A kernel whose every sector is filled with its number, but for the byte that tells their count."""
+    sectors = bytearray(b"".join(bytes([number]) * 512 for number in range(100)))
+    sectors[0x1F1] = setup_sectors
+    return bytes(sectors)
 
 
 def test_the_same_machine_has_the_same_template(launch: Launch) -> None:
@@ -110,3 +119,15 @@ def test_a_path_with_blanks_can_be_saved_to_and_loaded_from() -> None:
     path = Path("/a folder/state")
     assert template.save_to(path) == "exec:cat > '/a folder/state'"
     assert template.load_from(path) == "exec:cat '/a folder/state'"
+
+
+@pytest.mark.parametrize(("told", "kept"), [(4, 6), (27, 29), (0, 6)])
+def test_of_a_kernel_its_real_mode_part_is_kept_and_one_sector(tmp_path: Path, told: int, kept: int) -> None:
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(bzimage(setup_sectors=told))
+    assert template.kernel_head(image) == image.read_bytes()[: kept * 512]
+
+
+def test_a_finished_template_holds_the_head_of_its_kernel(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    assert (folder / KERNEL_HEAD).stat().st_size == 6 * 512
