@@ -25,7 +25,7 @@ MOST_VMS = 1000
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: ``--name`` on the command line and ``ini`` in the ini file, with one help text."""
+    """One setting: ``name`` on the command line, ``ini`` in the ini file, in capitals in the environment."""
 
     name: str
     ini: str
@@ -36,6 +36,11 @@ class Option:
     @property
     def dest(self) -> str:
         return self.ini
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it: kernelfs_cache -> KERNELFS_CACHE."""
+        return self.ini.upper()
 
 
 OPTIONS = (
@@ -146,21 +151,28 @@ def _ini_specs(config: pytest.Config) -> list[str]:
 
 
 def _cache_root(text: str) -> Path:
-    chosen = text or os.environ.get("KERNELFS_CACHE", "")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    if text:
+        return Path(text).expanduser().absolute()
     from pytest_kernelfs.cache import default_root
 
     return default_root()
 
 
 class _Value:
-    """The text of one option, and its conversions, whose errors say where the text came from."""
+    """The text of one option, and its conversions, whose errors say where the text came from.
+
+    The command line goes before the environment, and that before the ini file.
+    """
 
     def __init__(self, option: Option, config: pytest.Config) -> None:
         typed: Any = config.getoption(option.dest)
-        self._named = option.name if typed is not None else f"the ini setting {option.ini}"
-        self.text = str(typed if typed is not None else config.getini(option.ini))
+        variable = os.environ.get(option.variable)
+        if typed is not None:
+            self._named, self.text = option.name, str(typed)
+        elif variable:
+            self._named, self.text = f"the environment variable {option.variable}", variable
+        else:
+            self._named, self.text = f"the ini setting {option.ini}", str(config.getini(option.ini))
 
     def one_of(self, known: tuple[str, ...]) -> str:
         if self.text not in known:

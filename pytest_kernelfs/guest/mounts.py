@@ -13,12 +13,13 @@ from pytest_kernelfs.guest import blocks, kmsg, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
-def mount(source: str, target: str, fstype: str, options: str = "", flags: int = 0) -> None:
-    """Mount; on failure the error carries the kernel's errno and what it logged meanwhile."""
+def mount(source: str, target: str, fstype: str, options: str = "") -> None:
+    """Mount, with options as for mount(8); an error carries the kernel's errno and what it logged."""
+    flags, data = syscalls.split_options(options)
     os.makedirs(target, exist_ok=True)
     log = kmsg.open_at_end()
     try:
-        syscalls.mount(source, target, fstype, flags, options)
+        syscalls.mount(source, target, fstype, flags, data)
     except OSError as error:
         said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
         heard = f"the kernel said: {said}" if said else "the kernel logged nothing about it"

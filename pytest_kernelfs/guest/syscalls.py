@@ -5,9 +5,29 @@ from __future__ import annotations
 import ctypes
 import os
 
-MS_RDONLY = 1
-MNT_FORCE = 1
-MNT_DETACH = 2
+# linux/mount.h: options that mount(8) turns into flags, with the flag and whether the option sets it.
+MOUNT_FLAGS = {
+    "ro": (1, True),
+    "rw": (1, False),
+    "nosuid": (2, True),
+    "suid": (2, False),
+    "nodev": (4, True),
+    "dev": (4, False),
+    "noexec": (8, True),
+    "exec": (8, False),
+    "sync": (16, True),
+    "async": (16, False),
+    "dirsync": (128, True),
+    "noatime": (1024, True),
+    "atime": (1024, False),
+    "nodiratime": (2048, True),
+    "diratime": (2048, False),
+    "relatime": (1 << 21, True),
+    "norelatime": (1 << 21, False),
+    "strictatime": (1 << 24, True),
+    "lazytime": (1 << 25, True),
+    "nolazytime": (1 << 25, False),
+}
 
 # CDLL releases the interpreter's lock during a call, so that calls in threads run side by side.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +45,18 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, options: str = 
     if result:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), target)
+
+
+def split_options(options: str) -> tuple[int, str]:
+    """The flags that are among mount options, and the options that the file system gets to see."""
+    flags = 0
+    left = []
+    for option in options.split(","):
+        flag, on = MOUNT_FLAGS.get(option, (0, False))
+        flags = flags | flag if on else flags & ~flag
+        if not flag and option not in ("", "defaults"):
+            left.append(option)
+    return flags, ",".join(left)
 
 
 def umount(target: str, flags: int = 0) -> None:

@@ -25,7 +25,7 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
     if folder is None or index is None or not index.has(name):
         raise GuestCommandError(
             f"kernel {vm.kernel.release} has no module {name} ({tried.stderr.strip()}); "
-            "mark the test with kernel_needs, or use a kernel that has it"
+            "use a kernel that has it, or the general flavour of Debian's (--kernelfs-flavour amd64)"
         )
     paths = index.closure([name])
     for relative in paths:

@@ -34,7 +34,7 @@ def _kernel_lines(run: Run) -> list[str]:
         ids = run.ids
     except KernelfsError as error:
         return [f"kernelfs: no kernel: {error}"]
-    how = "" if run.config.specs else ", the newest of this host's release: no --kernel was given"
+    how = "" if run.config.specs else ", which this host's release installs: no --kernel was given"
     lines = [f"kernelfs: kernel {name}: {describe(candidate)}{how}" for name, candidate in ids.items()]
     return [*lines, *(f"kernelfs: {note}" for note in run.resolver.notes)]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import _pytest
+import pluggy
 import pytest
 
 from pytest_kernelfs.errors import (
@@ -16,6 +19,7 @@ from pytest_kernelfs.errors import (
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_PYTEST = [Path(str(module.__file__)).resolve().parent for module in (_pytest, pluggy, contextlib)]
 _ERRORS = (InfrastructureError, ProviderUnavailable, UsageError)
 _FAILURES = (KernelMisbehaved, GuestTimeout)
 
@@ -45,8 +49,7 @@ def judge(report: pytest.TestReport, error: BaseException) -> None:
         report.kernelfs_verdict = "error"  # type: ignore[attr-defined]
     elif isinstance(error, _FAILURES) or report.when == "call":
         report.kernelfs_verdict = "failed"  # type: ignore[attr-defined]
-    if report.when != "call":
-        # The frames of a set-up are ours and pytest's: they tell a user nothing.
+    if not _passes_through_users_code(error):
         report.longrepr = str(error)
 
 
@@ -60,6 +63,17 @@ def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, 
     if verdict == "failed" and report.when in ("setup", "teardown"):
         return "failed", "F", "FAILED"
     return None
+
+
+def _passes_through_users_code(error: BaseException) -> bool:
+    """Whether a traceback could show anything but our own frames and those of pytest."""
+    trace = error.__traceback__
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if not _is_ours(path) and not any(path.is_relative_to(folder) for folder in _PYTEST):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _is_ours(path: Path) -> bool:

@@ -70,7 +70,8 @@ class XfsFactory:
             raise UsageError("xfs_factory: the size comes with the device given as 'on'; give one of the two")
         device = on or self._loops(size="512M" if size is None else size)
         disk = device if isinstance(device, Disk) else device.disk
-        flags = [*mkfs_xfs.mkfs_flags(self._mkfs_version(), self._resources.vm.kernel.version), *mkfs]
+        kernel = self._resources.vm.kernel.version
+        flags = [*mkfs_xfs.mkfs_flags(self._mkfs_version(), kernel, mkfs), *mkfs]
         with _full_speed(disk):
             self._make(device, flags)
             xfs = Xfs(self._resources, device, flags)
@@ -84,7 +85,12 @@ class XfsFactory:
         return mkfs_xfs.parse_mkfs_version(done.stdout)
 
     def _make(self, device: BlockDevice, flags: list[str]) -> None:
-        self._resources.vm.run(["mkfs.xfs", "-q", "-f", *flags, device.path], check=True, timeout=300.0)
+        command = ["mkfs.xfs", "-q", "-f", *flags, device.path]
+        done = self._resources.vm.run(command, timeout=300.0)
+        if done.failed:
+            # It goes on with a page of usage.
+            reason = done.stderr.partition("Usage:")[0].strip()
+            raise GuestCommandError(f"{' '.join(command)} failed: {reason}")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_kernelfs.kernels.version import KernelVersion
@@ -39,12 +40,19 @@ def parse_mkfs_version(text: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (3, 2)
 
 
-def mkfs_flags(mkfs: tuple[int, int], kernel: KernelVersion) -> list[str]:
-    """Flags that switch off what this kernel cannot mount; all else stays at mkfs.xfs's defaults."""
+def mkfs_flags(mkfs: tuple[int, int], kernel: KernelVersion, wanted: Sequence[str] = ()) -> list[str]:
+    """Flags that switch off what this kernel cannot mount; all else stays at mkfs.xfs's defaults.
+
+    What the flags in ``wanted`` name is left alone: mkfs.xfs takes no option twice.
+    """
+    named = set(re.findall(r"\w+", " ".join(wanted)))
     flags: dict[str, list[str]] = {}
     for feature in _FEATURES:
+        if feature.option in named:
+            continue
         if mkfs >= feature.mkfs and (kernel.major, kernel.minor) < feature.kernel:
             flags.setdefault(feature.flag, []).append(f"{feature.option}=0")
     # Overlay needs the file type in directory entries.
-    flags.setdefault("-n", []).append("ftype=1")
+    if "ftype" not in named:
+        flags.setdefault("-n", []).append("ftype=1")
     return [word for flag, options in flags.items() for word in (flag, ",".join(options))]

@@ -75,11 +75,18 @@ class _Identity:
     boot: str
     qemu: str
     user: int
+    kvm: str
 
 
 def _identity(qemu: Qemu) -> _Identity:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return _Identity(boot, qemu.fingerprint, os.getuid())
+    return _Identity(boot, qemu.fingerprint, os.getuid(), _kvm_as_loaded())
+
+
+def _kvm_as_loaded() -> str:
+    """Changes when KVM's device or modules are loaded anew."""
+    paths = [KVM, *sorted(Path("/sys/module").glob("kvm*"))]
+    return " ".join(f"{path} {path.stat().st_ctime_ns}" for path in paths if path.exists())
 
 
 def _memory(qemu: Qemu, cache: Cache) -> Path:
