@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.assertions import describe_stuck, describe_umounts, no_dstate, umount_under
 from pytest_kernelfs.errors import GuestTimeout, UsageError
@@ -14,6 +13,7 @@ from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
 from pytest_kernelfs.probes.dstate import StuckTask
 from pytest_kernelfs.probes.umount import UmountRun
+from tests.fake_machine import FakeMachine
 
 MIB = 1 << 20
 RUN = UmountRun(

@@ -29,7 +29,7 @@ def read_events(log: Path, kind: str = "") -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     """What a run in that folder finds in its environment, besides the rest."""
-    paths = [str(Path(__file__).parent.parent), str(Path(pytest_kernelfs.__file__).parent.parent)]
+    paths = [str(Path(__file__).parents[2]), str(Path(pytest_kernelfs.__file__).parent.parent)]
     return {
         fakes.LOG: str(folder / "events"),
         "KERNELFS_CACHE": str(folder / "cache"),
@@ -54,7 +54,7 @@ class Runner:
     def apart(self, source: str, *arguments: str) -> pytest.RunResult:
         """Run in processes of their own."""
         self._pytester.makepyfile(test_it=source)
-        return self._pytester.runpytest_subprocess("-p", "plugin.installed", *arguments, timeout=60)
+        return self._pytester.runpytest_subprocess("-p", "tests.plugin.installed", *arguments, timeout=60)
 
     def events(self, kind: str = "") -> list[str]:
         """See ``read_events``."""

@@ -10,19 +10,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fake_machine import FakeMachine, ran
-
 import pytest_kernelfs.kernels
 import pytest_kernelfs.machines.qemu.provider
+import tests.fake_machine
 from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelNotFound, KernelPanic
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, KernelSpec, KernelVersion, Resolver
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.report import verdicts
+from tests.fake_machine import FakeMachine, ran
 
 VERSIONS = ("5.10.262", "6.1.176")
 LOG = "KERNELFS_TEST_LOG"
 # A version whose machines do not boot.
 BROKEN = "KERNELFS_TEST_BROKEN"
+FAKES = (Path(__file__), Path(tests.fake_machine.__file__))
+ours = verdicts._is_ours
 
 
 def note(event: str) -> None:
@@ -142,3 +145,5 @@ def install(replace: Callable[[Any, str, Any], None]) -> None:
     replace(pytest_kernelfs.kernels, "Resolver", FakeResolver)
     replace(pytest_kernelfs.machines.qemu.provider, "QemuProvider", FakeProvider)
     replace(lease, "collect", list)
+    # The frames of all this are shown as little as those of what it stands for.
+    replace(verdicts, "_is_ours", lambda path: ours(path) or path in FAKES)

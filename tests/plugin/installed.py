@@ -1,4 +1,4 @@
-"""For ``pytest -p plugin.installed`` in a process of its own: the plugin, with the fakes in place."""
+"""For ``pytest -p tests.plugin.installed`` in a process of its own: the plugin, with the fakes in place."""
 
 from __future__ import annotations
 

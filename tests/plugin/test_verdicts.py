@@ -114,14 +114,28 @@ def test_an_assertion_helper_shows_the_tests_own_line_only(run: Runner) -> None:
     result.stdout.no_fnmatch_line("*fixtures.py*")
 
 
-def test_an_error_in_setup_is_its_message_and_nothing_else(run: Runner) -> None:
+def test_of_a_machine_that_does_not_boot_the_message_is_all_that_is_shown(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNELFS_TEST_BROKEN", "6.1.176")
+    result = run("def test_x(vm): pass", *ONE)
+    start = next(i for i, line in enumerate(result.outlines) if "ERROR at setup of test_x" in line)
+    assert result.outlines[start + 1] == "kernel 6.1.176-fake did not answer within 120 s"
+    assert "= kernels =" in result.outlines[start + 2]
+
+
+def test_of_a_fixture_that_fails_its_own_line_is_shown(run: Runner) -> None:
     result = run(IN_SETUP.format(command="panic"), *ONE)
-    start = next(i for i, line in enumerate(result.outlines) if "_ test_x[6.1.176] _" in line)
-    assert result.outlines[start + 1 : start + 4] == [
-        "kernel 6.1.176-fake panicked:",
-        "Kernel panic - not syncing: on request",
-        "=================================== kernels ====================================",
-    ]
+    result.stdout.fnmatch_lines(
+        [
+            "*_ test_x?6.1.176? _*",
+            ">   def ready(vm): vm.run('panic', check=True)",
+            "E   pytest_kernelfs.errors.KernelPanic: kernel 6.1.176-fake panicked:",
+            "E   Kernel panic - not syncing: on request",
+            "test_it.py:4: KernelPanic",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*fakes.py*")
 
 
 def test_the_first_failure_stops_the_run_if_asked(run: Runner) -> None:

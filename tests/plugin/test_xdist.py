@@ -42,7 +42,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Spread:
     """Nine tests over two workers."""
     folder = tmp_path_factory.mktemp("spread")
     (folder / "test_it.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-p", "plugin.installed", *WORKERS, *BOTH]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.plugin.installed", *WORKERS, *BOTH]
     done = subprocess.run(
         [*command, "--kernelfs-isolation", "session"],
         cwd=folder,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 def test_size_and_speed_are_given_to_the_machine(disk_factory: DiskFactory, machine: FakeMachine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from fake_machine import FakeMachine, ran
 
 from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
@@ -12,6 +11,7 @@ from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine, ran
 
 
 def made(machine: FakeMachine) -> list[str]:

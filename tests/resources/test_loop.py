@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 def test_by_default_it_lies_on_a_sparse_file_in_memory(

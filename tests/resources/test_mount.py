@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.resources.filesystem import XfsFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 @pytest.fixture

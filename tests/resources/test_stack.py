@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fake_machine import FakeMachine
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, KernelPanic
 from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
 
 
 def note(done: list[str], name: str) -> Callable[[], None]:
