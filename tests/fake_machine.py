@@ -68,6 +68,9 @@ class FakeMachine:
     def throttle_disk(self, serial: str, spec: DiskSpec) -> None:
         self._answer("throttle_disk", serial, spec)
 
+    def save(self) -> Any:
+        return self._answer("save")
+
     def console(self) -> str:
         return ""
 

@@ -91,6 +91,9 @@ class FakeProvider:
     def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> None:
         return None
 
+    def collect(self) -> list[str]:
+        return []
+
     def start(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine:
         note(f"start {kernel.version}")
         note(f"size {spec.memory >> 20}M {spec.cpus}")
