@@ -13,19 +13,21 @@ if TYPE_CHECKING:
     from pytest_kernelfs.fixtures import AssertNoDstate, AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
     from pytest_kernelfs.kernels.version import KernelVersion
-    from pytest_kernelfs.machines.vm import VM, CommandResult
+    from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
     from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import Disk, DiskFactory
     from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
+    from pytest_kernelfs.resources.preparation import Preparation, Preparer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AssertNoDstate": "fixtures",
     "AssertUmountUnder": "fixtures",
+    "Checkpoint": "machines.vm",
     "CommandResult": "machines.vm",
     "Disk": "resources.disk",
     "DiskFactory": "resources.disk",
@@ -36,6 +38,8 @@ _HOMES = {
     "Measurement": "measure",
     "Overlay": "resources.overlay",
     "OverlayFactory": "resources.overlay",
+    "Preparation": "resources.preparation",
+    "Preparer": "resources.preparation",
     "UmountRun": "probes.umount",
     "VM": "machines.vm",
     "Xfs": "resources.filesystem",
@@ -46,6 +50,7 @@ __all__ = [
     "VM",
     "AssertNoDstate",
     "AssertUmountUnder",
+    "Checkpoint",
     "CommandResult",
     "Disk",
     "DiskFactory",
@@ -56,6 +61,8 @@ __all__ = [
     "Measurement",
     "Overlay",
     "OverlayFactory",
+    "Preparation",
+    "Preparer",
     "UmountRun",
     "Xfs",
     "XfsFactory",

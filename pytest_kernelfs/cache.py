@@ -78,7 +78,10 @@ class Cache:
         with explain_os_errors("write", self.root), self.lock(kind, key):
             if final.is_dir():
                 return final
-            temporary = Path(tempfile.mkdtemp(prefix=f".{key[:40]}.", dir=final.parent))
+            prefix = f".{key[:40]}."
+            for left in final.parent.glob(f"{prefix}*"):
+                shutil.rmtree(left, ignore_errors=True)  # by a process that was killed: we hold the lock
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
             try:
                 build(temporary)
                 temporary.chmod(0o755)

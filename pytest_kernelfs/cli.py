@@ -277,11 +277,19 @@ def _tell_notes(resolver: Resolver) -> None:
 
 
 @main.command()
-def gc() -> None:
-    """End machines and remove folders whose owners are gone, as after a kill -9."""
-    from pytest_kernelfs.machines.lease import collect
+@click.option("--cache-size", default="10G", show_default=True, help="What the cache may hold after it.")
+@click.pass_obj
+def gc(settings: KernelSettings, cache_size: str) -> None:
+    """Remove what runs that were killed left behind, and what the cache holds too much of.
 
-    removed = collect()
+    Templates and ramdisks go, the longest unused first; kernels stay (see 'kernelfs kernels prune').
+    """
+    from pytest_kernelfs.machines.housekeeping import tidy
+    from pytest_kernelfs.machines.lease import collect
+    from pytest_kernelfs.sizes import parse_size
+
+    limit = parse_size(cache_size, "--cache-size")
+    removed = [*collect(settings.cache.root / "scratch"), *tidy(settings.cache, limit)]
     for line in removed:
         click.echo(line)
     if not removed:

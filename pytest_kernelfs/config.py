@@ -59,6 +59,10 @@ OPTIONS = (
     Option("--kernelfs-boot-timeout", "kernelfs_boot_timeout", "120", "how long a boot may take", "SECONDS"),
     Option("--kernelfs-cache", "kernelfs_cache", "", "cache folder (default: in the XDG cache)", "DIR"),
     Option(
+        "--kernelfs-cache-size", "kernelfs_cache_size", "10G",
+        "what templates and ramdisks may fill of the cache; the longest unused go first", "SIZE",
+    ),
+    Option(
         "--kernelfs-debian-mirror", "kernelfs_debian_mirror", "",
         "Debian mirror to fetch kernels from (default: the one apt is configured with)", "URL",
     ),
@@ -90,6 +94,7 @@ class Config:
     max_vms: int | None
     boot_timeout: float
     cache_root: Path
+    cache_size: int
     debian_mirror: str | None
     debian_keyring: Path | None
     flavour: str
@@ -139,6 +144,7 @@ def read(config: pytest.Config) -> Config:
         else values["kernelfs_max_vms"].count(MOST_VMS),
         boot_timeout=values["kernelfs_boot_timeout"].seconds(),
         cache_root=_cache_root(values["kernelfs_cache"].text),
+        cache_size=parse_size(values["kernelfs_cache_size"].text, "--kernelfs-cache-size"),
         debian_mirror=values["kernelfs_debian_mirror"].text or None,
         debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
         flavour=values["kernelfs_flavour"].one_of(FLAVOURS),

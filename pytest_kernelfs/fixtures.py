@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_kernelfs.errors import KernelfsError, UsageError
-from pytest_kernelfs.run import Run
+from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel
-    from pytest_kernelfs.machines.vm import VM
+    from pytest_kernelfs.machines.vm import VM, Checkpoint
     from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import DiskFactory
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
     from pytest_kernelfs.resources.mount import Mount
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
+    from pytest_kernelfs.resources.preparation import Preparer
     from pytest_kernelfs.resources.stack import Resources
 
 RUN = pytest.StashKey[Run]()
-UPCOMING = pytest.StashKey["list[Candidate]"]()
+UPCOMING = pytest.StashKey["list[Upcoming]"]()
+RESOURCES = pytest.StashKey["Resources"]()
 
 __all__ = [
     "assert_no_dstate",
     "assert_umount_under",
+    "checkpoint",
     "disk_factory",
     "kernel",
     "kernelfs_resources",
@@ -35,6 +38,7 @@ __all__ = [
     "loop_device_factory",
     "overlay",
     "overlay_factory",
+    "prepare",
     "record_measurement",
     "vm",
     "xfs",
@@ -78,17 +82,43 @@ def _only_candidate(run: Run) -> Candidate:
     return candidates[0]
 
 
+@pytest.fixture(scope="session")
+def prepare(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[Preparer]:
+    """Makes machines to prepare, for a ``checkpoint`` fixture of the test's own: ``prepare()``."""
+    from pytest_kernelfs.resources.preparation import Preparer
+
+    run = request.config.stash[RUN]
+    run.pool.sweep()
+    preparer = Preparer(run.provider, kernel, run.machine_spec)
+    yield preparer
+    preparer.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint | None:
+    """What the machines of tests start from: None for a kernel just booted.
+
+    To be overridden, in a module, class or conftest, by a fixture that prepares a machine.
+    """
+    return None
+
+
 @pytest.fixture
-def vm(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[VM]:
+def vm(kernel: Kernel, checkpoint: Checkpoint | None, request: pytest.FixtureRequest) -> Iterator[VM]:
     """A running machine with the kernel under test."""
+    from pytest_kernelfs.machines.pool import Wish
     from pytest_kernelfs.markers import isolation_of
+    from pytest_kernelfs.resources.preparation import unpack
+    from pytest_kernelfs.resources.stack import Resources
 
     run = request.config.stash[RUN]
     isolation = isolation_of(request.node, run.config.isolation)
-    machine = run.pool.take(kernel, run.machine_spec, _scope(request.node, isolation))
+    saved = checkpoint.saved if checkpoint is not None else None
+    machine = run.pool.take(Wish(kernel, run.machine_spec, saved), _scope(request.node, isolation))
     if isolation != "test":
         machine.mark_dmesg(request.node.nodeid)
-    run.expect(request.node.stash.get(UPCOMING, []))
+    run.expect(request.node.stash.get(UPCOMING, []), saved)
+    request.node.stash[RESOURCES] = unpack(machine, checkpoint) if checkpoint else Resources(machine)
     yield machine
     if isolation == "test":
         run.pool.release()
@@ -106,11 +136,14 @@ def _scope(item: pytest.Item, isolation: str) -> str:
 
 
 @pytest.fixture
-def kernelfs_resources(vm: VM, request: pytest.FixtureRequest) -> Iterator[Resources]:
+def kernelfs_resources(
+    vm: VM,  # noqa: ARG001  (its end comes after theirs)
+    request: pytest.FixtureRequest,
+    record_measurement: Callable[[Measurement], None],
+) -> Iterator[Resources]:
     """What the test made in its machine; taken down after it, the latest first."""
-    from pytest_kernelfs.resources.stack import Resources
-
-    resources = Resources(vm)
+    resources = request.node.stash[RESOURCES]
+    resources.record = record_measurement
     yield resources
     try:
         resources.close()
@@ -174,9 +207,7 @@ def overlay(overlay_factory: OverlayFactory) -> Overlay:
 
 
 @pytest.fixture
-def assert_umount_under(
-    kernelfs_resources: Resources, record_measurement: Callable[[Measurement], None]
-) -> AssertUmountUnder:
+def assert_umount_under(kernelfs_resources: Resources) -> AssertUmountUnder:
     """Unmount and demand that each umount takes at most so many seconds.
 
     Without mounts named: all overlays of the test, or all its mounts if it has no overlay.
@@ -187,7 +218,7 @@ def assert_umount_under(
         __tracebackhide__ = True
         chosen = mounts or kernelfs_resources.default_mounts()
         return umount_under(
-            kernelfs_resources.vm, seconds, chosen, parallel=parallel, record=record_measurement
+            kernelfs_resources.vm, seconds, chosen, parallel=parallel, record=kernelfs_resources.record
         )
 
     return check

@@ -13,7 +13,7 @@ from pytest_kernelfs import fixtures
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import RUN, UPCOMING
-from pytest_kernelfs.run import Run
+from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
@@ -127,7 +127,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         after = item.session.items.index(following[0]) + 1
         following += item.session.items[after : after + 1]
     item.stash[UPCOMING] = [
-        candidate for next_ in following if (candidate := _wants_machine(next_)) is not None
+        Upcoming(candidate, next_.getparent(pytest.Module) is item.getparent(pytest.Module))
+        for next_ in following
+        if (candidate := _wants_machine(next_)) is not None
     ]
 
 

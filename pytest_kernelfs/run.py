@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pytest_kernelfs.errors import KernelfsError
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel, Resolver
     from pytest_kernelfs.kernels.settings import Progress
-    from pytest_kernelfs.machines.machine import MachineSpec
+    from pytest_kernelfs.machines.machine import MachineSpec, Saved
     from pytest_kernelfs.machines.pool import MachinePool
     from pytest_kernelfs.machines.qemu.provider import QemuProvider
     from pytest_kernelfs.report.results import ResultTable
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 class KernelsUnresolved(KernelfsError):
     """The kernels of the run could not be resolved; every test that needs one ends in this error."""
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """A test that comes soon, by its kernel."""
+
+    candidate: Candidate
+    same_module: bool
 
 
 class Run:
@@ -119,7 +128,9 @@ class Run:
         from pytest_kernelfs.machines.qemu.provider import QemuProvider
 
         config = self.config
-        settings = Settings(config.cache_root, config.boot_timeout, config.accel, config.max_vms)
+        settings = Settings(
+            config.cache_root, config.boot_timeout, config.accel, config.max_vms, config.cache_size
+        )
         return QemuProvider(settings)
 
     @property
@@ -146,14 +157,18 @@ class Run:
 
         return ResultTable()
 
-    def expect(self, candidates: Sequence[Candidate]) -> None:
-        """Be told the kernels of the next tests that want a machine of their own: spares can be made."""
-        if self._pool is None or not candidates:
-            return
-        kernel = self._kernels.get(candidates[0].checksum)
+    def expect(self, upcoming: Sequence[Upcoming], saved: Saved | None) -> None:
+        """Be told the next tests that want a machine of their own: spares can be made.
+
+        ``saved`` is what this test's machine started from; those of its module start from there too.
+        """
+        candidates = [next_.candidate for next_ in upcoming if saved is None or next_.same_module]
+        kernel = self._kernels.get(candidates[0].checksum) if candidates else None
         if kernel is not None:
-            count = sum(candidate == candidates[0] for candidate in candidates)
-            self._pool.expect(kernel, self.machine_spec, count)
+            count = candidates.count(candidates[0])
+            from pytest_kernelfs.machines.pool import Wish
+
+            self.pool.expect(Wish(kernel, self.machine_spec, saved), count)
 
     def close(self) -> None:
         """End every machine."""

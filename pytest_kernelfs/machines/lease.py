@@ -86,6 +86,17 @@ def make_folder() -> Path:
     return folder
 
 
+def make_data_folder(scratch: Path) -> Path:
+    """A fresh folder below ``scratch`` for what is large: disks, memory. It is named after this process.
+
+    Raises: InfrastructureError.
+    """
+    owner = ProcessId.of(os.getpid())
+    with explain_os_errors("make a folder for disks", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{owner.pid}-{owner.start}-", dir=scratch))
+
+
 def write(folder: Path, machine_pid: int | None) -> None:
     """Note the machine's process in the lease of a folder."""
     record = {
@@ -98,8 +109,11 @@ def write(folder: Path, machine_pid: int | None) -> None:
         temporary.rename(folder / _LEASE)
 
 
-def collect() -> list[str]:
-    """End the machines and remove the folders of owners that are gone; gives a line for each."""
+def collect(scratch: Path | None = None) -> list[str]:
+    """End the machines and remove the folders of owners that are gone; gives a line for each.
+
+    ``scratch`` is the folder that data folders were made in.
+    """
     removed = []
     for folder in sorted(base_folder().iterdir()):
         owner, machine = _read(folder)
@@ -109,7 +123,18 @@ def collect() -> list[str]:
             removed.append(f"ended machine process {machine.pid}, whose owner {owner.pid} is gone")
         shutil.rmtree(folder, ignore_errors=True)
         removed.append(f"removed {folder}")
+    for folder in sorted(scratch.iterdir()) if scratch is not None and scratch.is_dir() else ():
+        if _owner_is_gone(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(f"removed {folder}")
     return removed
+
+
+def _owner_is_gone(data_folder: Path) -> bool:
+    words = data_folder.name.split("-")
+    if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
+        return False
+    return not ProcessId(int(words[0]), int(words[1])).alive
 
 
 def machines() -> list[tuple[Path, ProcessId, ProcessId | None]]:

@@ -61,11 +61,26 @@ class Machine(Protocol):
     def throttle_disk(self, serial: str, spec: DiskSpec) -> None:
         """Set the speed of a disk from now on to that of ``spec``."""
 
+    def save(self) -> Saved:
+        """Save the machine with its disks, for forks to start from; it ends with that.
+
+        Raises besides: UsageError if it was not started with ``start_writable``.
+        """
+
     def console(self) -> str:
         """All that the serial console has printed."""
 
     def destroy(self) -> None:
         """End the machine at once and remove all it left; may be called again."""
+
+
+class Saved(Protocol):
+    """A machine that was saved; equal only to itself."""
+
+    def discard(self) -> None:
+        """Remove it; forks of it go on."""
+
+    def __hash__(self) -> int: ...
 
 
 class Provider(Protocol):
@@ -85,15 +100,29 @@ class Provider(Protocol):
     def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> Machine | None:
         """The same, or None if it would take long or there is no room now; called in other threads."""
 
+    def start_writable(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        """Start a machine that can be saved. Raises: as ``start``, UsageError if this provider cannot."""
+
+    def fork(self, saved: Saved) -> Machine:
+        """A machine that goes on from a saved one. Raises: InfrastructureError."""
+
+    def fork_if_room(self, saved: Saved) -> Machine | None:
+        """The same, or None if there is no room now; called in other threads."""
+
+    def collect(self) -> list[str]:
+        """Remove what runs that were killed left behind; gives a line for each."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """What providers need of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg.
 
-    ``max_vms`` machines may live at once on this host, None for as many as fit.
+    ``max_vms`` machines may live at once on this host, None for as many as fit; what machines are made of
+    may fill ``cache_size`` bytes of the cache.
     """
 
     cache_root: Path
     boot_timeout: float = 120.0
     accel: str = "auto"
     max_vms: int | None = None
+    cache_size: int = 10 << 30

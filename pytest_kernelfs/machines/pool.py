@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines import lease
-from pytest_kernelfs.machines.machine import MachineSpec, Provider
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.spares import Spares
 from pytest_kernelfs.machines.vm import VM
 
@@ -16,48 +16,63 @@ _MOST_SPARES = 2
 
 
 @dataclass(frozen=True)
-class _Key:
-    kernel: str
+class Wish:
+    """What a test wants: a kernel, a size, and what was saved to start from (None: as just booted)."""
+
+    kernel: Kernel
     spec: MachineSpec
-    scope: str
+    saved: Saved | None = None
 
 
 @final
 class MachinePool:
     """Hands out machines of one provider.
 
-    One machine is handed out at a time: it serves all tests that ask for the
-    same kernel, size and scope, and is replaced when the next asks for
-    another, or when it died or was left unusable. Beside it, spares wait.
+    One machine is handed out at a time: it serves all tests with the same
+    wish and scope, and is replaced when the next asks for another, or when
+    it died or was left unusable. Beside it, spares wait.
     """
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
-        self._key: _Key | None = None
+        self._key: tuple[Wish, str] | None = None
         self._vm: VM | None = None
-        self._spares = Spares(provider.start_if_quick)
+        self._spares = Spares()
         self._swept = False
 
-    def take(self, kernel: Kernel, spec: MachineSpec, scope: str) -> VM:
+    def take(self, wish: Wish, scope: str) -> VM:
         """A usable machine; ``scope`` names those that may share it.
 
         Raises: InfrastructureError, ProviderUnavailable.
         """
-        key = _Key(kernel.checksum, spec, scope)
+        key = (wish, scope)
         if self._vm is not None and self._vm.usable and self._key == key:
             return self._vm
         self.release()
-        if not self._swept:
-            self._swept = True
-            lease.collect()
-        machine = self._spares.take(kernel, spec) or self.provider.start(kernel, spec)
-        self._vm, self._key = VM(machine), key
+        self.sweep()
+        self._vm, self._key = VM(self._spares.take(wish) or self._make(wish)), key
         return self._vm
 
-    def expect(self, kernel: Kernel, spec: MachineSpec, count: int) -> None:
-        """Be told that so many more machines of this kind will be asked for next."""
-        if self._swept and (os.cpu_count() or 1) > 1:
-            self._spares.prepare(kernel, spec, min(count, _MOST_SPARES))
+    def _make(self, wish: Wish) -> Machine:
+        if wish.saved is not None:
+            return self.provider.fork(wish.saved)
+        return self.provider.start(wish.kernel, wish.spec)
+
+    def sweep(self) -> None:
+        """Once a run, remove what runs that were killed left behind."""
+        if not self._swept:
+            self._swept = True
+            self.provider.collect()
+
+    def expect(self, wish: Wish, count: int) -> None:
+        """Be told that so many more machines will be wished for next."""
+        if self._vm is not None and (os.cpu_count() or 1) > 1:
+            self._spares.prepare(wish, partial(self._make_if_quick, wish), min(count, _MOST_SPARES))
+
+    def _make_if_quick(self, wish: Wish) -> Machine | None:
+        if wish.saved is not None:
+            return self.provider.fork_if_room(wish.saved)
+        return self.provider.start_if_quick(wish.kernel, wish.spec)
 
     def release(self) -> None:
         """End the machine that was handed out, if any."""

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
 
-from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines.machine import Machine, MachineSpec
+from pytest_kernelfs.machines.machine import Machine
 
-Make = Callable[[Kernel, MachineSpec], Machine | None]
-_Wanted = tuple[Kernel, MachineSpec]
+Make = Callable[[], Machine | None]
 
 
 @final
 class Spares:
     """Keeps some machines of one kind ahead.
 
-    ``make`` gives a machine, or None if there is no room for one now. It runs in a thread that lives
-    until ``close``: a machine ends with the thread that started it.
+    They are made in threads that live until ``close``: a machine ends with the thread that started it.
     """
 
-    def __init__(self, make: Make) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
         self._coming: deque[Future[Machine | None]] = deque()
-        self._wanted: _Wanted | None = None
+        self._kind: Hashable = None
 
-    def prepare(self, kernel: Kernel, spec: MachineSpec, count: int) -> None:
-        """Have ``count`` machines of this kind on their way; those of another kind go."""
-        if self._wanted != (kernel, spec):
+    def prepare(self, kind: Hashable, make: Make, count: int) -> None:
+        """Have ``count`` machines of this kind on their way; those of another kind go.
+
+        ``make`` gives a machine, or None if there is no room for one now.
+        """
+        if self._kind != kind:
             self.clear()
-            self._wanted = (kernel, spec)
+            self._kind = kind
         if self._executor is None:
             self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="kernelfs-spare")
         while len(self._coming) < count:
-            self._coming.append(self._executor.submit(self._make, kernel, spec))
+            self._coming.append(self._executor.submit(make))
 
-    def take(self, kernel: Kernel, spec: MachineSpec) -> Machine | None:
+    def take(self, kind: Hashable) -> Machine | None:
         """The next spare, waiting for it if it is on its way; None if there is none of this kind."""
-        if self._wanted != (kernel, spec):
-            return None
-        while self._coming:
+        while self._kind == kind and self._coming:
             machine = _result(self._coming.popleft())
             if machine is not None and machine.alive:
                 return machine
@@ -57,7 +54,7 @@ class Spares:
             machine = None if future.cancel() else _result(future)
             if machine is not None:
                 machine.destroy()
-        self._wanted = None
+        self._kind = None
 
     def close(self) -> None:
         """End all spares and the threads. Machines that were taken have to be ended before."""

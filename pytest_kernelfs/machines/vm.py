@@ -11,7 +11,7 @@ from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import commands, files, kmsg
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import modprobe
-from pytest_kernelfs.machines.machine import Machine
+from pytest_kernelfs.machines.machine import Machine, Saved
 from pytest_kernelfs.machines.source import self_contained_source
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -53,11 +53,25 @@ class LogRecord:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A prepared machine that was saved: tests whose ``checkpoint`` fixture gives it get forks of it."""
+
+    saved: Saved
+    kept: dict[str, Any]
+
+
+@final
 class VM:
     """A running machine with the kernel under test."""
 
+    kept: dict[str, Any]
+    """What the checkpoint kept that this machine is a fork of; empty without one."""
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.saved: Saved | None = None
+        self.kept = {}
         self._wedged = False
 
     def __repr__(self) -> str:
@@ -166,6 +180,14 @@ class VM:
         Raises: GuestCommandError if this kernel has no such module, or it refuses to load.
         """
         modprobe.load(self, name, parameters)
+
+    def checkpoint(self, **kept: Any) -> Checkpoint:
+        """Save this machine for others to start from; it ends with that. See ``Preparation.checkpoint``.
+
+        Raises: UsageError for a machine that the fixture ``prepare`` did not make; InfrastructureError.
+        """
+        self.saved = self.machine.save()
+        return Checkpoint(self.saved, kept)
 
     def dmesg(self, since: int | None = None) -> list[LogRecord]:
         """The kernel's log from the record number ``since`` on: 0 for all, by default from its start.

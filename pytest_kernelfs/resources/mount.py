@@ -69,4 +69,4 @@ class Mount:
         Gives what was measured. Raises: AssertionError, UsageError.
         """
         __tracebackhide__ = True
-        return umount_under(self.resources.vm, seconds, [self])
+        return umount_under(self.resources.vm, seconds, [self], record=self.resources.record)

@@ -10,6 +10,7 @@ from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsEr
 from pytest_kernelfs.machines.vm import VM
 
 if TYPE_CHECKING:
+    from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.resources.mount import Mount
 
 # Where resources live in the guest.
@@ -24,15 +25,19 @@ class Resources:
     overlay, whatever factory made which.
     """
 
-    def __init__(self, vm: VM) -> None:
+    def __init__(self, vm: VM, prefix: str = "") -> None:
+        """``prefix`` goes before all names, which keeps them apart from those that are taken already."""
         self.vm = vm
+        self._prefix = prefix
         self.mounts: list[Mount] = []
+        self.record: Callable[[Measurement], None] | None = None
+        """Told every measurement of the test, by whom the test wants it kept."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._numbers = itertools.count(1)
 
     def name(self, kind: str) -> str:
         """A name that no other resource of the test has: "overlay-3"."""
-        return f"{kind}-{next(self._numbers)}"
+        return f"{self._prefix}{kind}-{next(self._numbers)}"
 
     def on_teardown(self, what: str, undo: Callable[[], Any]) -> None:
         """Have ``undo`` called when the test is over; ``what`` names it in errors."""

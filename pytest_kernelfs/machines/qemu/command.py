@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Launch:
     """All that decides how a machine comes up.
 
     Without ``memory`` its memory is anonymous. With ``incoming`` it waits for a saved state instead of
-    booting. ``disks`` are QEMU's own options for disks that the saved state knows.
+    booting. ``scratch`` is where the machine may put what is large.
     """
 
     qemu: Qemu
@@ -49,11 +50,11 @@ class Launch:
     spec: MachineSpec
     memory: Memory | None = None
     incoming: bool = False
-    disks: tuple[str, ...] = ()
+    scratch: Path = Path()
 
 
-def qemu_command(launch: Launch, folder: Path) -> list[str]:
-    """The command; sockets and the console lie in ``folder``."""
+def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> list[str]:
+    """The command; sockets and the console lie in ``folder``, ``disks`` are options for disks."""
     kernel, spec = launch.kernel, launch.spec
     return [
         str(launch.qemu.path),
@@ -70,7 +71,7 @@ def qemu_command(launch: Launch, folder: Path) -> list[str]:
         "-chardev", f"socket,id=agent,path={folder / AGENT_SOCKET},server=on,wait=off",
         "-device", "virtserialport,chardev=agent,name=kernelfs",
         *_disk_ports(),
-        *launch.disks,
+        *disks,
         *(["-incoming", "defer"] if launch.incoming else []),
     ]  # fmt: skip
 

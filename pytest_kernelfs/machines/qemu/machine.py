@@ -7,16 +7,19 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import (
     GuestTimeout,
     InfrastructureError,
     KernelfsError,
     KernelMisbehaved,
     KernelPanic,
+    UsageError,
 )
 from pytest_kernelfs.guest import fork
 from pytest_kernelfs.guest.init import WAITING
@@ -25,10 +28,11 @@ from pytest_kernelfs.machines.admission import Slot
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET, Launch, qemu_command
-from pytest_kernelfs.machines.qemu.disks import DiskBay
+from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.process import QemuProcess
 from pytest_kernelfs.machines.qemu.qmp import Monitor
-from pytest_kernelfs.machines.qemu.template import load_from, save_to
+from pytest_kernelfs.machines.qemu.saved import QemuSaved
+from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
 # A panicking kernel prints for a while before QEMU ends.
@@ -36,6 +40,7 @@ _ENTROPY_BYTES = 64
 _numbers = itertools.count(1)
 _LAST_WORDS_S = 5.0
 _POLL_S = 0.002
+_SAVE_TIMEOUT_S = 30.0
 # Leaves the memory out of a saved state: it is in its file already.
 _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 
@@ -44,19 +49,24 @@ _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 class QemuMachine:
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
 
-    def __init__(self, launch: Launch, slot: Slot) -> None:
+    def __init__(self, launch: Launch, slot: Slot, plugs: Sequence[Plug] = ()) -> None:
         """Start QEMU in a fresh folder; ``slot`` is given back with the machine's end.
+
+        ``plugs`` are disks that a saved state knows.
 
         Raises: InfrastructureError, ProviderUnavailable.
         """
         self.kernel = launch.kernel
         self.launch = launch
         self.slot = slot
+        self._plugs = tuple(plugs)
         self._folder = lease.make_folder()
+        self._data: Path | None = None
         try:
-            self._process = QemuProcess(qemu_command(launch, self._folder), self._folder)
+            disks = [option for plug in plugs for option in self._bring(plug)]
+            self._process = QemuProcess(qemu_command(launch, self._folder, disks), self._folder)
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove_folders()
             raise
         self._channel: GuestChannel | None = None
         self._monitor: Monitor | None = None
@@ -172,7 +182,7 @@ class QemuMachine:
         )
         self.monitor.execute("cont")
 
-    def save(self, state: Path, timeout: float) -> None:
+    def suspend(self, state: Path, timeout: float) -> None:
         """End the conversation, stop the machine once it waits for the next, and save its devices' state.
 
         Its memory stays in the file it was launched with. Raises: InfrastructureError.
@@ -212,6 +222,45 @@ class QemuMachine:
             self._monitor = Monitor(self._folder / QMP_SOCKET)
         return self._monitor
 
+    def save(self) -> QemuSaved:
+        memory = self.launch.memory
+        if memory is None or not memory.shared:
+            raise UsageError(
+                "only a machine that the fixture 'prepare' made can be saved: the others share their memory "
+                "with the template they were forked from"
+            )
+        folder = memory.path.parent
+        try:
+            self.suspend(folder / STATE, _SAVE_TIMEOUT_S)
+            plugs = self._bay().make_bases(folder)
+            self._process.kill()
+            with explain_os_errors("save the disks of a machine", folder):
+                for path in self.data.glob("*.raw"):
+                    path.rename(folder / path.name)
+        finally:
+            self.destroy()
+        launch = replace(self.launch, memory=replace(memory, shared=False))
+        return QemuSaved(launch, folder, plugs)
+
+    @property
+    def data(self) -> Path:
+        """The folder for what is large, made on first use. Raises: InfrastructureError."""
+        if self._data is None:
+            self._data = lease.make_data_folder(self.launch.scratch)
+        return self._data
+
+    def _bring(self, plug: Plug) -> list[str]:
+        """Give the machine its own copy of a saved disk: an empty image on top of it."""
+        if plug.base is not None:
+            with explain_os_errors("copy a disk", self.data):
+                shutil.copyfile(plug.base, self.data / plug.base.name)
+        return plug.options(self.data)
+
+    def _remove_folders(self) -> None:
+        for folder in (self._folder, self._data):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def attach_disk(self, spec: DiskSpec) -> str:
         return self._bay().attach(spec)
 
@@ -223,7 +272,7 @@ class QemuMachine:
 
     def _bay(self) -> DiskBay:
         if self._disks is None:
-            self._disks = DiskBay(self.monitor, self._folder)
+            self._disks = DiskBay(self.monitor, self.data, self._plugs)
         return self._disks
 
     def console(self) -> str:
@@ -241,7 +290,7 @@ class QemuMachine:
             self._monitor.close()
             self._monitor = None
         self.slot.release()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folders()
         if self._died is None:
             self._died = InfrastructureError("the machine was destroyed and is used no more")
 

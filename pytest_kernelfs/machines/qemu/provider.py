@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
+from pytest_kernelfs.machines.housekeeping import tidy
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
-from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.machine import MachineSpec, Saved, Settings
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
+from pytest_kernelfs.machines.qemu.disks import Plug
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
+from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
 
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 30.0
@@ -33,6 +40,7 @@ class QemuProvider:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cache = Cache(settings.cache_root)
+        self._scratch = settings.cache_root / "scratch"
         self._templates = template.TemplateStore(self._cache)
         self._accelerator: Accelerator | None = None
         self._forks_work = True
@@ -70,12 +78,8 @@ class QemuProvider:
         machines boot for the rest of the run, and a warning says so.
         """
         launch = self._launch(kernel, spec)
-        slot = self._admission(spec).enter(self._settings.boot_timeout)
-        try:
+        with self._room(spec) as slot:
             return self._start(launch, slot)
-        except BaseException:
-            slot.release()
-            raise
 
     def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine | None:
         """A fork, if there is a template and room for a machine."""
@@ -86,11 +90,15 @@ class QemuProvider:
         slot = self._admission(spec).try_enter() if folder.is_dir() else None
         if slot is None:
             return None
-        try:
+        with _given_back(slot):
             return self._restore(launch, folder, slot)
-        except BaseException:
-            slot.release()
-            raise
+
+    @contextmanager
+    def _room(self, spec: MachineSpec) -> Iterator[Slot]:
+        """A slot, waited for; it is given back if the block fails."""
+        slot = self._admission(spec).enter(self._settings.boot_timeout)
+        with _given_back(slot):
+            yield slot
 
     def _admission(self, spec: MachineSpec) -> Admission:
         if spec not in self._admissions:
@@ -113,7 +121,9 @@ class QemuProvider:
         if (kernel, spec) not in self._launches:
             accelerator = self.prove(kernel)
             initramfs = build_initramfs(self._cache, kernel)
-            self._launches[kernel, spec] = Launch(find_qemu(), accelerator.name, kernel, initramfs, spec)
+            self._launches[kernel, spec] = Launch(
+                find_qemu(), accelerator.name, kernel, initramfs, spec, scratch=self._scratch
+            )
         return self._launches[kernel, spec]
 
     def _fork(self, launch: Launch, slot: Slot) -> QemuMachine:
@@ -137,7 +147,12 @@ class QemuProvider:
             self._templates.check_room(key)
         except InfrastructureError as error:
             raise _NoRoom(str(error)) from None
-        return self._templates.get(key, lambda folder: self._build(launch, folder))
+        made_before = self._templates.path(key).is_dir()
+        folder = self._templates.get(key, lambda folder: self._build(launch, folder))
+        if not made_before:
+            with template.in_use(folder):
+                tidy(self._cache, self._settings.cache_size)
+        return folder
 
     def _build(self, launch: Launch, folder: Path) -> None:
         """Boot the kernel once, with its memory in a file, and save it while it waits for the host."""
@@ -146,7 +161,7 @@ class QemuProvider:
         # It lives in the slot of the fork that waits for it.
         machine = self._boot(backed, NO_SLOT)
         try:
-            machine.save(folder / template.STATE, _SAVE_TIMEOUT_S)
+            machine.suspend(folder / template.STATE, _SAVE_TIMEOUT_S)
         finally:
             machine.destroy()
         facts = {"kernel": launch.kernel.release, "seconds": round(time.monotonic() - start, 2)}
@@ -156,15 +171,51 @@ class QemuProvider:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
         with template.in_use(folder):
             memory = Memory(folder / template.MEMORY, shared=False)
-            machine = QemuMachine(template.backed(launch, memory, incoming=True), NO_SLOT)
+            return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
+
+    def _resume(self, launch: Launch, folder: Path, slot: Slot, plugs: Sequence[Plug] = ()) -> QemuMachine:
+        """A machine that goes on from the state in ``folder``; only a machine that runs takes the slot."""
+        machine = QemuMachine(launch, NO_SLOT, plugs)
+        try:
+            machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
+        except BaseException:
+            machine.destroy()
+            raise
+        self._ready(machine, _RESTORE_TIMEOUT_S)
+        machine.slot = slot
+        return machine
+
+    def start_writable(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
+        """A fork whose memory is a copy of the template's, so that it can be saved in its turn."""
+        launch = self._launch(kernel, spec)
+        with self._room(spec) as slot:
+            folder = self._template(template.template_key(launch), launch)
+            data = lease.make_data_folder(self._scratch)
             try:
-                machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
+                memory = Memory(copy_memory(folder, data), shared=True)
+                return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
             except BaseException:
-                machine.destroy()
+                shutil.rmtree(data, ignore_errors=True)
                 raise
-            self._ready(machine, _RESTORE_TIMEOUT_S)
-            machine.slot = slot
-            return machine
+
+    def fork(self, saved: Saved) -> QemuMachine:
+        """A machine that goes on from a saved one. Raises: InfrastructureError."""
+        assert isinstance(saved, QemuSaved)
+        with self._room(saved.launch.spec) as slot:
+            return self._resume(saved.launch, saved.folder, slot, saved.plugs)
+
+    def fork_if_room(self, saved: Saved) -> QemuMachine | None:
+        """The same, or None if there is no room now."""
+        assert isinstance(saved, QemuSaved)
+        slot = self._admission(saved.launch.spec).try_enter()
+        if slot is None:
+            return None
+        with _given_back(slot):
+            return self._resume(saved.launch, saved.folder, slot, saved.plugs)
+
+    def collect(self) -> list[str]:
+        """Remove what runs that were killed left behind; gives a line for each."""
+        return lease.collect(self._scratch)
 
     def _ready(self, machine: QemuMachine, timeout: float) -> QemuMachine:
         try:
@@ -175,6 +226,16 @@ class QemuProvider:
         return machine
 
 
+@contextmanager
+def _given_back(slot: Slot) -> Iterator[None]:
+    """Give the slot back if the block fails."""
+    try:
+        yield
+    except BaseException:
+        slot.release()
+        raise
+
+
 def _warn(text: str) -> None:
     warnings.warn(KernelfsWarning(text), stacklevel=2)
 
@@ -183,5 +244,5 @@ class _ForksFail(Exception):
     """Why machines cannot be forked here."""
 
 
-class _NoRoom(Exception):
+class _NoRoom(InfrastructureError):
     """There is no room for a template."""

@@ -60,6 +60,22 @@ class Monitor:
 
         self._await(deleted(), timeout, f"wait for the end of device {device}")
 
+    def finish_job(self, job: str, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        """Wait for a job to end. Raises: InfrastructureError if it failed or takes longer."""
+
+        async def concluded() -> str:
+            while True:
+                jobs = cast("list[dict[str, Any]]", await self._client.execute("query-jobs"))
+                mine = next((entry for entry in jobs if entry["id"] == job), None)
+                if mine is None or mine["status"] == "concluded":
+                    return "" if mine is None else str(mine.get("error", ""))
+                await asyncio.sleep(0.002)
+
+        error = self._await(concluded(), timeout, f"job {job}")
+        self.execute("job-dismiss", id=job)
+        if error:
+            raise InfrastructureError(f"QEMU's job {job} failed: {error}")
+
     def close(self) -> None:
         """Disconnect; a QEMU that is gone already is no error."""
         try:

@@ -1,0 +1,97 @@
+"""Keeps the cache within its size: what has not been used for longest goes first.
+
+Only what machines are made of is counted: templates, initial ramdisks and
+their parts. Kernels are few, and fetched on purpose; ``kernelfs kernels
+prune`` removes those.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.machines.qemu import template
+from pytest_kernelfs.sizes import format_size
+
+_KINDS = (template.KIND, "initramfs", "modules", "userland")
+# An entry that was just found may be about to be opened: it is let alone for a while.
+_IN_HAND_S = 600.0
+# Nothing takes longer to be built than this; what is older was left by a process that was killed.
+_ABANDONED_S = 3600.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    size: int
+    used: float
+
+
+def tidy(cache: Cache, limit: int) -> list[str]:
+    """Remove abandoned builds, and the longest unused entries until the rest takes at most ``limit`` bytes.
+
+    Gives a line for each. What is in use stays; what another process removes meanwhile is no error.
+    """
+    removed = [f"removed {path}, which was never finished" for path in _abandoned(cache) if _remove(path)]
+    entries = sorted(_entries(cache), key=lambda entry: entry.used)
+    total = sum(entry.size for entry in entries)
+    for entry in entries:
+        if total <= limit:
+            break
+        if not _in_hand(entry) and _remove(entry.path):
+            total -= entry.size
+            removed.append(f"removed {entry.path} ({format_size(entry.size)})")
+    return removed
+
+
+def size(cache: Cache) -> int:
+    """Bytes on disk of all that ``tidy`` looks after."""
+    return sum(entry.size for entry in _entries(cache))
+
+
+def _entries(cache: Cache) -> Iterator[_Entry]:
+    for path in _children(cache):
+        if not path.name.startswith("."):
+            try:
+                used = path.stat().st_mtime
+                blocks = sum(file.stat().st_blocks for file in path.iterdir())
+            except OSError:
+                continue
+            yield _Entry(path, blocks * 512, used)
+
+
+def _abandoned(cache: Cache) -> Iterator[Path]:
+    for path in _children(cache):
+        try:
+            if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                yield path
+        except OSError:
+            continue
+
+
+def _children(cache: Cache) -> Iterator[Path]:
+    for kind in _KINDS:
+        folder = cache.root / kind
+        if folder.is_dir():
+            yield from folder.iterdir()
+
+
+def _in_hand(entry: _Entry) -> bool:
+    if entry.path.parent.name == template.KIND:
+        return template.is_in_use(entry.path)
+    return time.time() - entry.used < _IN_HAND_S
+
+
+def _remove(path: Path) -> bool:
+    """Take it out of sight in one step, then remove it."""
+    doomed = path.with_name(f".doomed-{path.name.strip('.')}")
+    try:
+        path.rename(doomed)
+    except OSError:
+        return False
+    shutil.rmtree(doomed, ignore_errors=True)
+    return True
