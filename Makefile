@@ -3,6 +3,7 @@
 #
 #   make demo    see a slow umount on four kernels
 #   make test    all tests, the fast ones first
+#   make bench   measure, and write docs/benchmarks.md
 #   make lint    ruff, mypy, and the links in the documents
 #   make clean   remove what was made here (the cache of kernels stays)
 #
@@ -11,22 +12,30 @@
 PYTHON ?= python3
 ARGS ?=
 
+# What the example and the tests run on: one of each series that Debian has.
+KERNELS := --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel 7.2
+
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test test-host lint clean
+.PHONY: demo test bench test-host lint clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
 	$(BIN)/kernelfs setup --yes
-	$(BIN)/pytest --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel 7.2 examples/overlay_umount $(ARGS)
+	$(BIN)/pytest $(KERNELS) examples/overlay_umount $(ARGS)
 
 test: test-host
 	$(BIN)/pytest -m "not vm" $(ARGS)
-	$(BIN)/pytest -m vm $(ARGS)
+	$(BIN)/pytest -m vm $(KERNELS) $(ARGS)
+
+# Our speed against a plain boot and against virtme-ng; writes docs/benchmarks.md.
+bench: $(VENV)/.installed-bench
+	$(BIN)/kernelfs setup --yes
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # What the tests need on this host.
 test-host: $(VENV)/.installed
@@ -49,6 +58,10 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.made
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install -e '.[bench]'
 	@touch $@
 
 # Debian and Ubuntu keep a part of venv in a package of its own.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_kernelfs.errors import KernelfsError, UsageError
-from pytest_kernelfs.run import Run, Upcoming
+from pytest_kernelfs.run import Run
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
     from pytest_kernelfs.resources.preparation import Preparer
     from pytest_kernelfs.resources.stack import Resources
+    from pytest_kernelfs.run import Upcoming
 
-RUN = pytest.StashKey[Run]()
-UPCOMING = pytest.StashKey["list[Upcoming]"]()
-RESOURCES = pytest.StashKey["Resources"]()
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+UPCOMING: pytest.StashKey[list[Upcoming]] = pytest.StashKey()
+RESOURCES: pytest.StashKey[Resources] = pytest.StashKey()
 
 __all__ = [
     "assert_no_dstate",

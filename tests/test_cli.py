@@ -290,7 +290,7 @@ def test_kernels_prune_says_what_it_removed(kernelfs: Kernelfs, shelf: Shelf) ->
     ("removed", "says"), [(["removed /tmp/a"], "removed /tmp/a\n"), ([], "nothing to remove\n")]
 )
 def test_gc(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, removed: list[str], says: str) -> None:
-    monkeypatch.setattr(lease, "collect", lambda: removed)
+    monkeypatch.setattr(lease, "collect", lambda _scratch: removed)
     assert kernelfs("gc").stdout == says
 
 
@@ -305,7 +305,7 @@ def test_gc(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, removed: list[s
 def test_our_errors_are_one_line_and_an_exit_code(
     kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
 ) -> None:
-    def fail() -> list[str]:
+    def fail(_scratch: Path) -> list[str]:
         raise error
 
     monkeypatch.setattr(lease, "collect", fail)

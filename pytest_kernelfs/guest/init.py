@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import struct
 import time
 from typing import NoReturn
 
 PORT_NAME = "kernelfs"
 WAITING = "waiting for the host"
 _POLL_S = 0.002
+_NO_MESSAGE = struct.pack("!bii", 127, 0, 0)
 
 _MOUNTS = (
     ("proc", "/proc", "proc", ""),
@@ -45,16 +47,21 @@ class PortIO:
     conversation needs in place: an emulated processor translates whatever a fork has left to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_was_killed: bool) -> None:
         from execnet.gateway_base import get_execmodel
 
         self._port = -1
+        self._hang_up = last_was_killed
         self.execmodel = get_execmodel("thread")
 
     def read(self, numbytes: int) -> bytes:
         """Exactly that many bytes. The conversation ends with the process when the host has gone."""
         if self._port < 0:
             self._port = _wait_for_host()
+            if self._hang_up:
+                # The host still waits for the conversation that was killed, and sees no end of it: a port
+                # has no hang-up. What is no message ends its side.
+                self.write(_NO_MESSAGE)
         parts = []
         while numbytes:
             part = os.read(self._port, numbytes)
@@ -90,18 +97,15 @@ def main() -> NoReturn:
     _mount_all()
     _load_modules()
     _import_all()
-    conversation = 0
+    conversation, was_killed = 0, False
     while True:
         if not conversation:
             conversation = os.fork()
             if not conversation:
-                _converse_and_exit()
-        try:
-            pid, _ = os.wait()
-        except ChildProcessError:
-            pid = conversation
+                _converse_and_exit(was_killed)
+        pid, status = os.wait()
         if pid == conversation:
-            conversation = 0
+            conversation, was_killed = 0, os.WIFSIGNALED(status)
 
 
 def _mount_all() -> None:
@@ -155,7 +159,7 @@ def _import_all() -> None:
     dispatch.compile_once(dispatch.CALL + "\n", "<remote exec>", "exec")
 
 
-def _converse_and_exit() -> NoReturn:
+def _converse_and_exit(last_was_killed: bool) -> NoReturn:
     from execnet import gateway_base
 
     from pytest_kernelfs.guest import dispatch
@@ -165,7 +169,7 @@ def _converse_and_exit() -> NoReturn:
     try:
         # execnet compiles what it is sent, which for us is always the same line.
         vars(gateway_base)["compile"] = dispatch.compile_once
-        gateway_base.serve(PortIO(), id="guest")
+        gateway_base.serve(PortIO(last_was_killed), id="guest")
     except BaseException as error:
         log(f"conversation ended: {error!r}")
     finally:

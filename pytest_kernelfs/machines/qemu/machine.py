@@ -80,6 +80,11 @@ class QemuMachine:
         return f"<QemuMachine {self.kernel.release} pid={self._process.pid} {state}>"
 
     @property
+    def pid(self) -> int:
+        """QEMU's process number."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._died is None and not self._process.ended()
 

@@ -1,0 +1,39 @@
+"""Tests that run in real machines; the kernels come from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs import Kernel
+from pytest_kernelfs.fixtures import RUN
+from pytest_kernelfs.machines.machine import MachineSpec
+from pytest_kernelfs.machines.qemu.provider import QemuProvider
+
+_HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture
+def provider(request: pytest.FixtureRequest) -> QemuProvider:
+    """The provider of this run, for tests that make machines themselves."""
+    return request.config.stash[RUN].provider
+
+
+@pytest.fixture
+def spec(request: pytest.FixtureRequest) -> MachineSpec:
+    return request.config.stash[RUN].machine_spec
+
+
+@pytest.fixture
+def newest_only(kernel: Kernel) -> None:
+    """For what does not depend on the kernel at all: run it on one."""
+    if not kernel.version.matches(">=7.0"):
+        pytest.skip("does not depend on the kernel: it runs on the newest")

@@ -1,0 +1,65 @@
+"""Disks: their size, their speed, how many."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from pytest_kernelfs import VM, DiskFactory
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.machines.qemu.command import DISK_PORTS
+
+MIB = 1 << 20
+
+
+def _write_seconds(path: str, size: int) -> float:
+    """Write to a disk past the page cache."""
+    import mmap
+
+    buffer = mmap.mmap(-1, 1 << 20)
+    handle = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    start = time.monotonic()
+    for _ in range(size >> 20):
+        os.write(handle, buffer)
+    os.close(handle)
+    return time.monotonic() - start
+
+
+def test_a_disk_has_the_size_that_was_asked_for(vm: VM, disk_factory: DiskFactory) -> None:
+    disk = disk_factory(size="300M")
+    assert int(vm.run(["blockdev", "--getsize64", disk.path], check=True).stdout) == disk.size == 300 * MIB
+
+
+def test_disks_are_told_apart_by_serial_number(vm: VM, disk_factory: DiskFactory) -> None:
+    small, large = disk_factory(size="64M"), disk_factory(size="128M")
+    assert small.path != large.path
+    for disk in (small, large):
+        name = disk.path.rpartition("/")[2]
+        assert vm.run(f"cat /sys/block/{name}/serial", check=True).stdout.strip() == disk.serial
+
+
+def test_speed_is_part_of_the_disk_and_can_change(vm: VM, disk_factory: DiskFactory) -> None:
+    disk = disk_factory(size="256M", write_bps="20M")
+    assert "20.0 MiB/s" in repr(disk)
+    assert 0.6 < vm.call(_write_seconds, disk.path, 20 * MIB) < 1.8
+    disk.throttle(write_bps="5M")
+    assert 1.2 < vm.call(_write_seconds, disk.path, 10 * MIB) < 3.6
+    disk.throttle()
+    assert vm.call(_write_seconds, disk.path, 20 * MIB) < 0.6
+
+
+def test_full_speed_lasts_as_long_as_its_block(vm: VM, disk_factory: DiskFactory) -> None:
+    disk = disk_factory(size="256M", write_bps="5M")
+    with disk.full_speed():
+        assert vm.call(_write_seconds, disk.path, 20 * MIB) < 1.0
+    assert disk.spec.write_bps == 5 * MIB
+    assert vm.call(_write_seconds, disk.path, 10 * MIB) > 1.2
+
+
+def test_one_disk_too_many_is_said(disk_factory: DiskFactory) -> None:
+    disks = [disk_factory(size="16M") for _ in range(DISK_PORTS)]
+    assert len({disk.path for disk in disks}) == DISK_PORTS
+    with pytest.raises(UsageError, match=f"holds {DISK_PORTS} disks"):
+        disk_factory(size="16M")
