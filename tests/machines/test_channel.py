@@ -25,23 +25,23 @@ GUEST = """
 import sys
 from pytest_kernelfs.guest import init
 init._wait_for_host = lambda: int(sys.argv[1])
-init._converse_and_exit()
+init._converse_and_exit(last_was_killed=sys.argv[2] == "killed")
 """
 PATIENCE_S = 20.0
 
 Guest = subprocess.Popen[bytes]
-Connect = Callable[[], tuple[GuestChannel, Guest]]
+Connect = Callable[..., tuple[GuestChannel, Guest]]
 
 
-def start_guest() -> tuple[socket.socket, Guest]:
+def start_guest(predecessor: str) -> tuple[socket.socket, Guest]:
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [sys.executable, "-c", GUEST, str(theirs.fileno())]
+        command = [sys.executable, "-c", GUEST, str(theirs.fileno()), predecessor]
         return ours, subprocess.Popen(command, pass_fds=[theirs.fileno()])
 
 
-def converse() -> tuple[GuestChannel, Guest]:
-    connection, guest = start_guest()
+def converse(predecessor: str = "none") -> tuple[GuestChannel, Guest]:
+    connection, guest = start_guest(predecessor)
     return GuestChannel(connection), guest
 
 
@@ -59,8 +59,8 @@ def connect() -> Iterator[Connect]:
     """Make conversations with guests of the test's own."""
     made: list[tuple[GuestChannel, Guest]] = []
 
-    def connect() -> tuple[GuestChannel, Guest]:
-        made.append(converse())
+    def connect(predecessor: str = "none") -> tuple[GuestChannel, Guest]:
+        made.append(converse(predecessor))
         return made[-1]
 
     yield connect
@@ -209,6 +209,12 @@ def test_a_guest_that_is_lost_stays_lost(connect: Connect) -> None:
     for _ in range(2):
         with pytest.raises(ChannelLost):
             run(channel, "return 1")
+
+
+def test_a_guest_whose_predecessor_was_killed_hangs_up(connect: Connect) -> None:
+    channel, _ = connect("killed")
+    with pytest.raises(ChannelLost, match="closed during a call of work"):
+        run(channel, "return 1")
 
 
 def test_the_guest_ends_its_process_when_the_host_hangs_up(connect: Connect) -> None:
