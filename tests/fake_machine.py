@@ -76,6 +76,7 @@ class FakeMachine:
 
     def destroy(self) -> None:
         self.alive = False
+        self.calls.append(("destroy", ()))
 
     def _answer(self, name: str, *args: Any) -> Any:
         self.calls.append((name, args))

@@ -1,0 +1,127 @@
+"""Machines wait for room: no more live at once than fit, over all processes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines import admission
+from pytest_kernelfs.machines.admission import NO_SLOT, Admission, available_memory, default_limit
+
+GIB = 1 << 30
+HOLD_A_SLOT = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from pytest_kernelfs.machines.admission import Admission
+slot = Admission(1 << 30, 1, print).try_enter()
+print("held" if slot else "full", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A TMPDIR of the test's own, on a host with memory enough."""
+    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(admission, "available_memory", lambda: 8 * GIB)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+def room_for(count: int, notices: list[str]) -> Admission:
+    return Admission(GIB, count, notices.append)
+
+
+def test_so_many_machines_have_room_and_no_more(notices: list[str]) -> None:
+    door = room_for(2, notices)
+    slots = [door.try_enter() for _ in range(3)]
+    assert [slot is not None for slot in slots] == [True, True, False]
+
+
+def test_a_slot_that_was_given_back_is_free(notices: list[str]) -> None:
+    door = room_for(1, notices)
+    slot = door.enter(0)
+    slot.release()
+    slot.release()
+    assert door.try_enter() is not None
+
+
+def test_giving_back_what_was_never_held_harms_nobody(notices: list[str]) -> None:
+    door = room_for(1, notices)
+    held = door.enter(0)
+    NO_SLOT.release()
+    assert door.try_enter() is None
+    held.release()
+
+
+def test_several_runs_share_the_room(notices: list[str]) -> None:
+    held = room_for(1, notices).enter(0)
+    assert room_for(1, notices).try_enter() is None
+    held.release()
+
+
+def test_the_room_of_a_process_that_died_is_free(temporary: Path, notices: list[str]) -> None:
+    command = [sys.executable, "-c", HOLD_A_SLOT, str(temporary)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert room_for(1, notices).try_enter() is None
+        other.kill()
+        other.wait()
+    assert room_for(1, notices).try_enter() is not None
+
+
+def test_who_finds_no_room_waits_for_it_and_says_so_once(notices: list[str]) -> None:
+    door = room_for(1, notices)
+    slot = door.enter(0)
+    for _ in range(2):
+        threading.Timer(0.02, slot.release).start()
+        slot = door.enter(20)
+    assert notices == [
+        "waiting for room for a machine: 1 machines are running, the most for this host (--kernelfs-max-vms)"
+    ]
+
+
+def test_who_finds_no_room_in_time_is_told_what_to_do(notices: list[str]) -> None:
+    door = room_for(1, notices)
+    held = door.enter(0)
+    with pytest.raises(InfrastructureError, match=r"no room for a machine within 0 s: 1 machines .*\(-n\)"):
+        door.enter(0)
+    held.release()
+
+
+def test_without_memory_there_is_no_room(notices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "available_memory", lambda: 100 << 20)
+    with pytest.raises(InfrastructureError, match="100 MiB of memory are available, a machine needs 256"):
+        room_for(4, notices).enter(0)
+
+
+@pytest.mark.parametrize(
+    ("total", "machine", "cores", "limit"),
+    [(10 * GIB, GIB, 4, 8), (1000 * GIB, GIB, 2, 16), (GIB, GIB, 8, 2), (10 * GIB, 4 * GIB, 8, 2)],
+    ids=["memory decides", "cores decide", "never fewer than two", "large machines"],
+)
+def test_the_limit_comes_from_memory_and_cores(
+    monkeypatch: pytest.MonkeyPatch, total: int, machine: int, cores: int, limit: int
+) -> None:
+    monkeypatch.setattr(admission, "_meminfo", lambda name: total)
+    monkeypatch.setattr(admission.os, "cpu_count", lambda: cores)  # type: ignore[attr-defined]
+    assert default_limit(machine) == limit
+
+
+def test_memory_of_the_host_is_read() -> None:
+    assert 1 << 20 < available_memory() < 1 << 60

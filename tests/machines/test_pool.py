@@ -1,0 +1,162 @@
+"""Which test gets which machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.kernels import Kernel
+from pytest_kernelfs.machines.machine import MachineSpec, Provider, Saved
+from pytest_kernelfs.machines.pool import MachinePool, Wish
+from tests.fake_machine import FakeMachine, kernel
+
+SPEC = MachineSpec(1 << 30, 1)
+OLD, NEW = kernel("5.10.262"), kernel("6.1.176")
+WISH = Wish(NEW, SPEC)
+
+
+class FakeSaved:
+    """Something to fork from."""
+
+    def discard(self) -> None:
+        pass
+
+
+class FakeProvider:
+    """Counts what it is asked for; spares may be had or not."""
+
+    name = "fake"
+
+    def __init__(self, *, quick: bool = False) -> None:
+        self.quick = quick
+        self.asked: list[str] = []
+        self.made: list[FakeMachine] = []
+
+    def _make(self, how: str, kernel: Kernel) -> FakeMachine:
+        self.asked.append(how)
+        self.made.append(FakeMachine(str(kernel.version)))
+        return self.made[-1]
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine:
+        return self._make("start", kernel)
+
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine | None:
+        return self._make("spare", kernel) if self.quick else None
+
+    def fork(self, saved: Saved) -> FakeMachine:
+        return self._make("fork", NEW)
+
+    def fork_if_room(self, saved: Saved) -> FakeMachine | None:
+        return self._make("spare fork", NEW) if self.quick else None
+
+    def collect(self) -> list[str]:
+        self.asked.append("collect")
+        return []
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+def pool(provider: FakeProvider) -> Iterator[MachinePool]:
+    pool = MachinePool(cast("Provider", provider))
+    yield pool
+    pool.close()
+
+
+def test_the_same_wish_and_scope_get_the_same_machine(pool: MachinePool) -> None:
+    assert pool.take(WISH, "module") is pool.take(Wish(NEW, MachineSpec(1 << 30, 1)), "module")
+
+
+@pytest.mark.parametrize(
+    ("wish", "scope"),
+    [
+        (Wish(OLD, SPEC), "module"),
+        (Wish(NEW, MachineSpec(2 << 30, 1)), "module"),
+        (Wish(NEW, SPEC, FakeSaved()), "module"),
+        (WISH, "another module"),
+    ],
+    ids=["kernel", "size", "saved", "scope"],
+)
+def test_another_wish_or_scope_gets_another_machine(
+    pool: MachinePool, provider: FakeProvider, wish: Wish, scope: str
+) -> None:
+    first = pool.take(WISH, "module")
+    second = pool.take(wish, scope)
+    assert second is not first
+    assert [machine.alive for machine in provider.made] == [False, True]
+
+
+def test_a_machine_that_died_is_replaced(pool: MachinePool, provider: FakeProvider) -> None:
+    first = pool.take(WISH, "module")
+    provider.made[0].alive = False
+    assert pool.take(WISH, "module") is not first
+
+
+def test_a_saved_machine_is_forked(pool: MachinePool, provider: FakeProvider) -> None:
+    pool.take(Wish(NEW, SPEC, FakeSaved()), "test")
+    assert provider.asked == ["collect", "fork"]
+
+
+def test_what_earlier_runs_left_is_swept_once_before_the_first_machine(
+    pool: MachinePool, provider: FakeProvider
+) -> None:
+    for scope in ("one", "two"):
+        pool.take(WISH, scope)
+    assert provider.asked == ["collect", "start", "start"]
+
+
+def test_after_a_failed_start_nothing_is_held(
+    pool: MachinePool, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> FakeMachine:
+        raise InfrastructureError("it did not boot")
+
+    monkeypatch.setattr(provider, "start", fail)
+    with pytest.raises(InfrastructureError):
+        pool.take(WISH, "module")
+    monkeypatch.undo()
+    assert pool.take(WISH, "module").usable
+
+
+@pytest.mark.parametrize(
+    ("saved", "how"), [(None, "spare"), (FakeSaved(), "spare fork")], ids=["booted", "saved"]
+)
+def test_a_spare_that_waits_is_taken(
+    monkeypatch: pytest.MonkeyPatch, saved: FakeSaved | None, how: str
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    provider = FakeProvider(quick=True)
+    pool = MachinePool(cast("Provider", provider))
+    wish = Wish(NEW, SPEC, saved)
+    pool.take(wish, "one")
+    pool.expect(wish, 1)
+    assert pool.take(wish, "two").machine is provider.made[1]
+    assert provider.asked[2:] == [how]
+    pool.close()
+    assert not any(machine.alive for machine in provider.made)
+
+
+def test_no_spares_are_made_before_the_first_machine_or_on_one_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider = FakeProvider(quick=True)
+    pool = MachinePool(cast("Provider", provider))
+    pool.expect(WISH, 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    pool.take(WISH, "one")
+    pool.expect(WISH, 1)
+    pool.close()
+    assert "spare" not in provider.asked
+
+
+def test_closing_ends_what_was_handed_out(pool: MachinePool, provider: FakeProvider) -> None:
+    pool.take(WISH, "module")
+    pool.close()
+    pool.close()
+    assert not provider.made[0].alive
