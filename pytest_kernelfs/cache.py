@@ -34,7 +34,7 @@ def default_root() -> Path:
 
 
 @contextmanager
-def explain_os_errors(action: str, path: Path) -> Iterator[None]:
+def explain_os_errors(action: str, path: Path, setting: str = "--kernelfs-cache DIR") -> Iterator[None]:
     """Turn an OSError that means "no room" or "not allowed" into one clear line.
 
     Raises: InfrastructureError, naming the action, the path and what to do.
@@ -46,8 +46,7 @@ def explain_os_errors(action: str, path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise InfrastructureError(
-            f"cannot {action} in {path}: {reason}; make room there, or choose another "
-            "folder with --kernelfs-cache DIR"
+            f"cannot {action} in {path}: {reason}; make room there, or choose another folder with {setting}"
         ) from error
 
 

@@ -47,7 +47,7 @@ class PortIO:
     conversation needs in place: an emulated processor translates whatever a fork has left to do.
     """
 
-    def __init__(self, last_was_killed: bool) -> None:
+    def __init__(self, last_was_killed: bool = False) -> None:
         from execnet.gateway_base import get_execmodel
 
         self._port = -1
@@ -57,7 +57,7 @@ class PortIO:
     def read(self, numbytes: int) -> bytes:
         """Exactly that many bytes. The conversation ends with the process when the host has gone."""
         if self._port < 0:
-            self._port = _wait_for_host()
+            self._port = _wait_for_host(to_speak=not self._hang_up)
             if self._hang_up:
                 # The host still waits for the conversation that was killed, and sees no end of it: a port
                 # has no hang-up. What is no message ends its side.
@@ -176,8 +176,8 @@ def _converse_and_exit(last_was_killed: bool) -> NoReturn:
         os._exit(0)
 
 
-def _wait_for_host() -> int:
-    """The opened port, as soon as a host is connected to its other end."""
+def _wait_for_host(to_speak: bool) -> int:
+    """The opened port, as soon as a host is connected to its other end, and has spoken."""
     path = None
     while path is None:
         path = _find_port()
@@ -189,8 +189,8 @@ def _wait_for_host() -> int:
     poller.register(port, select.POLLIN)
     while True:
         # A port whose host is away reports POLLHUP at once, so waiting has to be done here.
-        events = dict(poller.poll()).get(port, 0)
-        if events & select.POLLIN and not events & select.POLLHUP:
+        events = dict(poller.poll() if to_speak else poller.poll(0)).get(port, 0)
+        if not events & select.POLLHUP and (events & select.POLLIN or not to_speak):
             return port
         time.sleep(_POLL_S)
 

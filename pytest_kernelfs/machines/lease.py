@@ -60,7 +60,7 @@ def base_folder() -> Path:
     path = Path(tempfile.gettempdir()) / f"kernelfs-{os.getuid()}"
     if len(str(path)) > _LONGEST_BASE:
         path = Path("/tmp") / path.name  # noqa: S108  (checked below)
-    with explain_os_errors("make a folder for machines", path):
+    with explain_os_errors("make a folder for machines", path, "TMPDIR"):
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
@@ -80,7 +80,7 @@ def make_folder() -> Path:
     Raises: InfrastructureError.
     """
     base = base_folder()
-    with explain_os_errors("make a folder for a machine", base):
+    with explain_os_errors("make a folder for a machine", base, "TMPDIR"):
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
         write(folder, None)
     return folder
@@ -103,7 +103,7 @@ def write(folder: Path, machine_pid: int | None) -> None:
         "owner": asdict(ProcessId.of(os.getpid())),
         "machine": asdict(ProcessId.of(machine_pid)) if machine_pid else None,
     }
-    with explain_os_errors("write a lease", folder):
+    with explain_os_errors("write a lease", folder, "TMPDIR"):
         temporary = folder / f".{_LEASE}"
         temporary.write_text(json.dumps(record))
         temporary.rename(folder / _LEASE)

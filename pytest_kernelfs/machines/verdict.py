@@ -8,24 +8,28 @@ _PANIC = re.compile(r"Kernel panic - not syncing")
 # Where the story of a panic begins: the first of these within the last stretch of the console.
 _BEGIN = re.compile(
     r"\bBUG:|kernel BUG at|\bOops|general protection fault|sysrq: Trigger a crash|Kernel panic|"
-    r"Unable to handle|watchdog: BUG|Internal error"
+    r"Unable to handle|watchdog: BUG|Internal error|INFO: task .* blocked for more than|rcu: INFO:"
 )
-_STRETCH = 120
-_SHOWN = 30
+_BEFORE = 120
+_AFTER = 40
+_SHOWN = 40
 
 
 def panic_text(console: str) -> str | None:
-    """The lines that tell of a panic, from its cause to its end; None if the console shows none."""
+    """The lines that tell of a panic, from its cause through its trace; None if the console shows none."""
     lines = console.splitlines()
     last = max((index for index, line in enumerate(lines) if _PANIC.search(line)), default=None)
     if last is None:
         return None
-    start = max(0, last - _STRETCH)
+    start = max(0, last - _BEFORE)
     first = next(index for index in range(start, last + 1) if _BEGIN.search(lines[index]))
-    told = lines[first : last + 1]
-    if len(told) > _SHOWN:
-        told = [*told[: _SHOWN - 4], f"... {len(told) - _SHOWN + 1} more lines ...", *told[-3:]]
-    return "\n".join(told)
+    told = lines[first : last + _AFTER]
+    if len(told) <= _SHOWN:
+        return "\n".join(told)
+    # The cause and the panic itself are what is read; of a long story the middle can go.
+    head, end = told[: last - first][: _SHOWN // 2], lines[last : last + _SHOWN // 2]
+    left_out = len(told) - len(head) - len(end)
+    return "\n".join([*head, f"... {left_out} more lines ...", *end])
 
 
 def tail(console: str, lines: int = 20) -> str:

@@ -155,7 +155,8 @@ class VM:
             raise UsageError(f"vm.put: the target {target!r} is no absolute path in the guest")
         try:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
-            mode = mode or (0o644 if isinstance(source, bytes) else Path(source).stat().st_mode & 0o7777)
+            if mode is None:
+                mode = 0o644 if isinstance(source, bytes) else Path(source).stat().st_mode & 0o7777
         except OSError as error:
             raise UsageError(f"vm.put: cannot read {source!s}: {error.strerror}") from error
         for start in range(0, max(len(data), 1), _CHUNK):

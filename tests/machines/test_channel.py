@@ -24,7 +24,7 @@ from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_pay
 GUEST = """
 import sys
 from pytest_kernelfs.guest import init
-init._wait_for_host = lambda: int(sys.argv[1])
+init._wait_for_host = lambda to_speak: int(sys.argv[1])
 init._converse_and_exit(last_was_killed=sys.argv[2] == "killed")
 """
 PATIENCE_S = 20.0

@@ -56,6 +56,7 @@ class Launch:
 def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> list[str]:
     """The command; sockets and the console lie in ``folder``, ``disks`` are options for disks."""
     kernel, spec = launch.kernel, launch.spec
+    console = f"file,id=console,path={_escaped(folder / CONSOLE)},append=on"
     return [
         str(launch.qemu.path),
         "-name", f"kernelfs-{kernel.version}",
@@ -63,12 +64,12 @@ def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> lis
         *_machine(launch), *_accelerator(launch.accel),
         "-smp", str(spec.cpus),
         *_boot(launch),
-        "-chardev", f"file,id=console,path={folder / CONSOLE},append=on", "-serial", "chardev:console",
-        "-qmp", f"unix:{folder / QMP_SOCKET},server=on,wait=off",
+        "-chardev", console, "-serial", "chardev:console",
+        "-qmp", f"unix:{_escaped(folder / QMP_SOCKET)},server=on,wait=off",
         "-device", "vmgenid,guid=auto",
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci",
-        "-chardev", f"socket,id=agent,path={folder / AGENT_SOCKET},server=on,wait=off",
+        "-chardev", f"socket,id=agent,path={_escaped(folder / AGENT_SOCKET)},server=on,wait=off",
         "-device", "virtserialport,chardev=agent,name=kernelfs",
         *_disk_ports(),
         *disks,
@@ -86,7 +87,7 @@ def _machine(launch: Launch) -> list[str]:
     if launch.memory is None:
         return ["-machine", machine, "-m", _mebibytes(launch.spec)]
     backend = (
-        f"memory-backend-file,id=ram,size={_mebibytes(launch.spec)},mem-path={launch.memory.path},"
+        f"memory-backend-file,id=ram,size={_mebibytes(launch.spec)},mem-path={_escaped(launch.memory.path)},"
         f"share={'on' if launch.memory.shared else 'off'}"
     )
     return ["-machine", f"{machine},memory-backend=ram", "-m", _mebibytes(launch.spec), "-object", backend]
@@ -103,6 +104,11 @@ def _boot(launch: Launch) -> list[str]:
     else:
         files = ["-kernel", str(launch.kernel.image), "-initrd", str(launch.initramfs)]
     return [*files, "-append", KERNEL_ARGUMENTS]
+
+
+def _escaped(path: Path) -> str:
+    """A path within an option that QEMU takes apart at commas."""
+    return str(path).replace(",", ",,")
 
 
 def _mebibytes(spec: MachineSpec) -> str:
