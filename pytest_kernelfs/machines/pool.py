@@ -69,6 +69,10 @@ class MachinePool:
         if self._vm is not None and (os.cpu_count() or 1) > 1:
             self._spares.prepare(wish, partial(self._make_if_quick, wish), min(count, _MOST_SPARES))
 
+    def wait_for_spares(self) -> None:
+        """Wait until the spares that are on their way are there."""
+        self._spares.wait()
+
     def _make_if_quick(self, wish: Wish) -> Machine | None:
         if wish.saved is not None:
             return self.provider.fork_if_room(wish.saved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import final
 
 from pytest_kernelfs.machines.machine import Machine
@@ -46,6 +46,10 @@ class Spares:
             if machine is not None:
                 machine.destroy()
         return None
+
+    def wait(self) -> None:
+        """Wait until all that are on their way are there."""
+        wait(self._coming)
 
     def clear(self) -> None:
         """End all spares."""

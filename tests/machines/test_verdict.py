@@ -67,7 +67,7 @@ def test_the_trace_behind_a_panic_belongs_to_it() -> None:
 
 
 def test_a_hung_task_is_the_cause_of_its_panic() -> None:
-    hung = "[9.0] INFO: task mount:7 blocked for more than 120 seconds.\n[9.1] Kernel panic - not syncing: hung_task"
+    hung = "[9.0] INFO: task mount:7 blocked for more than 120 seconds.\n[9.1] Kernel panic - not syncing: x"
     assert panic_text(HEALTHY + hung) == hung
 
 
@@ -93,7 +93,7 @@ def test_a_long_story_keeps_its_beginning_and_its_end() -> None:
     assert any("Kernel panic" in line for line in lines)
     assert len(lines) < 45
     left_out = next(line for line in lines if line.startswith("... "))
-    told = len((head + frames + kept + rest).splitlines())
+    told = len((head + frames + kept + rest).splitlines()) - 1  # without the line before the oops
     assert told - int(left_out.split()[1]) == len(lines) - 1
 
 

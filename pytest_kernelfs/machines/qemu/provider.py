@@ -39,9 +39,9 @@ class QemuProvider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._cache = Cache(settings.cache_root)
+        self.cache = Cache(settings.cache_root)
         self._scratch = settings.cache_root / "scratch"
-        self._templates = template.TemplateStore(self._cache)
+        self._templates = template.TemplateStore(self.cache)
         self._accelerator: Accelerator | None = None
         self._forks_work = True
         self._admissions: dict[MachineSpec, Admission] = {}
@@ -57,7 +57,7 @@ class QemuProvider:
             return str(self._accelerator)
         if self._settings.accel == "tcg":
             return "TCG (as asked)"
-        problem = remembered_kvm_problem(find_qemu(), self._cache)
+        problem = remembered_kvm_problem(find_qemu(), self.cache)
         if problem is None:
             return "to be proved by the first kernel"
         return f"TCG ({problem})" if problem else "KVM (proved by running a guest)"
@@ -68,7 +68,7 @@ class QemuProvider:
         Raises: ProviderUnavailable if KVM is demanded and does not work.
         """
         if self._accelerator is None:
-            self._accelerator = choose(self._settings.accel, find_qemu(), kernel.image, self._cache)
+            self._accelerator = choose(self._settings.accel, find_qemu(), kernel.image, self.cache)
         return self._accelerator
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
@@ -120,7 +120,7 @@ class QemuProvider:
     def _launch(self, kernel: Kernel, spec: MachineSpec) -> Launch:
         if (kernel, spec) not in self._launches:
             accelerator = self.prove(kernel)
-            initramfs = build_initramfs(self._cache, kernel)
+            initramfs = build_initramfs(self.cache, kernel)
             self._launches[kernel, spec] = Launch(
                 find_qemu(), accelerator.name, kernel, initramfs, spec, scratch=self._scratch
             )
@@ -151,7 +151,7 @@ class QemuProvider:
         folder = self._templates.get(key, lambda folder: self._build(launch, folder))
         if not made_before:
             with template.in_use(folder):
-                tidy(self._cache, self._settings.cache_size)
+                tidy(self.cache, self._settings.cache_size)
         return folder
 
     def _build(self, launch: Launch, folder: Path) -> None:

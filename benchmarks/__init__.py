@@ -1,0 +1,1 @@
+"""How fast machines come and go: ``python -m benchmarks`` measures and writes docs/benchmarks.md."""
