@@ -43,6 +43,8 @@ def explain_os_errors(action: str, path: Path, setting: str = "--kernelfs-cache 
         yield
     except OSError as error:
         reason = _NO_ROOM.get(error.errno or 0)
+        if error.errno == errno.ENOENT and Path(str(error.filename)) in (path, *path.parents):
+            reason = "it cannot be made there"  # as below /proc
         if reason is None:
             raise
         raise InfrastructureError(
