@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from pytest_kernelfs import Kernel
 from pytest_kernelfs.fixtures import RUN
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
+from tests.vm.inner import InnerRun
 
 _HERE = Path(__file__).parent
 
@@ -37,3 +40,12 @@ def newest_only(kernel: Kernel) -> None:
     """For what does not depend on the kernel at all: run it on one."""
     if not kernel.version.matches(">=7.0"):
         pytest.skip("does not depend on the kernel: it runs on the newest")
+
+
+@pytest.fixture
+def inner(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[InnerRun]:
+    """Whole runs of pytest, apart from this one; in a short path, because sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
+    run = InnerRun(folder, request.config.stash[RUN].config.cache_root, kernel.release)
+    yield run
+    run.close()

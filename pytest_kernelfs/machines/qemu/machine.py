@@ -30,7 +30,7 @@ from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET, Launch, qemu_command
 from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.process import QemuProcess
-from pytest_kernelfs.machines.qemu.qmp import Monitor
+from pytest_kernelfs.machines.qemu.qmp import DEFAULT_TIMEOUT_S, Monitor
 from pytest_kernelfs.machines.qemu.saved import QemuSaved
 from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
@@ -95,7 +95,7 @@ class QemuMachine:
         """
         deadline = time.monotonic() + timeout
         try:
-            self._channel = GuestChannel(self._connect(deadline))
+            self._channel = GuestChannel(self._connect(AGENT_SOCKET, deadline))
             self.log_start = self._channel.call("name", call_payload(fork.adopt), _identity(), {}, timeout)
         except GuestTimeout:
             raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
@@ -107,8 +107,9 @@ class QemuMachine:
                 self._boot_report(f"ended while it booted ({self._process.complaint() or error})")
             ) from None
 
-    def _connect(self, deadline: float) -> socket.socket:
-        path = str(self._folder / AGENT_SOCKET)
+    def _connect(self, name: str, deadline: float) -> socket.socket:
+        """Connect to one of QEMU's sockets: it is there a moment before anybody listens."""
+        path = str(self._folder / name)
         while True:
             connection = socket.socket(socket.AF_UNIX)
             try:
@@ -179,12 +180,9 @@ class QemuMachine:
     def resume(self, state: Path, timeout: float) -> None:
         """Load a saved state and run on from there. Raises: InfrastructureError."""
         deadline = time.monotonic() + timeout
-        self._wait_for(lambda: (self._folder / QMP_SOCKET).exists(), deadline, "did not start")
         self.monitor.execute("migrate-set-capabilities", capabilities=_KEEP_MEMORY)
         self.monitor.execute("migrate-incoming", uri=load_from(state))
-        self._wait_for(
-            lambda: self.monitor.execute("query-status")["status"] != "inmigrate", deadline, "hangs"
-        )
+        self._wait_for(self._loaded, deadline, "does not load its state")
         self.monitor.execute("cont")
 
     def suspend(self, state: Path, timeout: float) -> None:
@@ -224,7 +222,11 @@ class QemuMachine:
     def monitor(self) -> Monitor:
         """QEMU's monitor, connected on first use. Raises: InfrastructureError."""
         if self._monitor is None:
-            self._monitor = Monitor(self._folder / QMP_SOCKET)
+            try:
+                connection = self._connect(QMP_SOCKET, time.monotonic() + DEFAULT_TIMEOUT_S)
+            except (ChannelLost, GuestTimeout) as error:
+                raise InfrastructureError(f"{error} ({self._process.complaint()})") from None
+            self._monitor = Monitor(connection)
         return self._monitor
 
     def save(self) -> QemuSaved:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Coroutine
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pytest_kernelfs.errors import InfrastructureError
@@ -26,18 +26,17 @@ def _loop() -> asyncio.AbstractEventLoop:
 class Monitor:
     """A connection to a QEMU monitor socket."""
 
-    def __init__(self, path: Path) -> None:
-        """Connect and negotiate.
+    def __init__(self, connection: socket.socket) -> None:
+        """Negotiate over a connected socket, which is closed with the monitor.
 
         Raises: InfrastructureError.
         """
         from qemu.qmp import EventListener, QMPClient
 
-        self._path = path
         self._events = EventListener(names=["DEVICE_DELETED"])
         self._client = QMPClient("kernelfs")
         self._client.register_listener(self._events)
-        self._await(self._client.connect(str(path)), DEFAULT_TIMEOUT_S, "connect")
+        self._await(self._client.connect(connection), DEFAULT_TIMEOUT_S, "connect")
 
     def execute(self, command: str, timeout: float = DEFAULT_TIMEOUT_S, **arguments: Any) -> Any:
         """Run one command and give what it returns; underscores in argument names stand for dashes.

@@ -1,0 +1,102 @@
+"""Whole pytest runs inside a test, with a cache and a folder for machines of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+_PARTS = ("kernels", "userland", "modules", "initramfs", "indexes", "suites", "apt", "accel")
+_PATIENCE_S = 90.0
+# An installed plugin is found by its entry point; from a bare checkout it has to be named.
+_INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11")}
+_PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
+
+
+class InnerRun:
+    """Runs of pytest on tests in ``folder``, which their machines have in their command lines."""
+
+    def __init__(self, folder: Path, outer_cache: Path, release: str) -> None:
+        self.folder = folder
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        for part in _PARTS:
+            if (outer_cache / part).is_dir():
+                # Links: the files are many and large, and nobody changes them in place.
+                shutil.copytree(outer_cache / part, self.cache / part, copy_function=os.link, symlinks=True)
+        self._release = release
+
+    def write(self, source: str) -> None:
+        (self.folder / "test_inner.py").write_text(source)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """Start pytest, in a process group of its own."""
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *_PLUGIN,
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+        ]
+        wanted = [f"--kernel={self._release}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
+        return subprocess.Popen(
+            [*command, *wanted, *options, str(self.folder / "test_inner.py")],
+            cwd=self.folder,
+            env={**os.environ, "TMPDIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """Exit code and output of a whole run."""
+        process = self.start(*options)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    def machines(self) -> list[int]:
+        """The process numbers of this run's QEMUs."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes()
+            except OSError:
+                continue
+            if b"qemu-system" in words and str(self.folder).encode() in words:
+                found.append(int(path.parent.name))
+        return found
+
+    def templates(self) -> list[Path]:
+        """The folders of finished templates."""
+        folder = self.cache / "templates"
+        return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+
+    def leftovers(self) -> list[str]:
+        """Machine folders, scratch folders and unfinished templates."""
+        places = [self.folder / f"kernelfs-{os.getuid()}", self.cache / "scratch", self.cache / "templates"]
+        names = [path.name for place in places if place.is_dir() for path in place.iterdir()]
+        return [name for name in names if name != "slots" and not (len(name) == 32 and name.isalnum())]
+
+    def close(self) -> None:
+        for pid in self.machines():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def until(happened: Callable[[], object], what: str) -> None:
+    """Wait until something happened; fail if it does not."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not happen within {_PATIENCE_S:g} s"
+        time.sleep(0.02)
