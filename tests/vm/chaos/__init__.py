@@ -1,0 +1,1 @@
+"""What happens to runs that are ended, crowded or robbed at the worst moment."""
