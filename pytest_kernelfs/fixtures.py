@@ -90,7 +90,7 @@ def prepare(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[Preparer
 
     run = request.config.stash[RUN]
     run.pool.sweep()
-    preparer = Preparer(run.provider, kernel, run.machine_spec)
+    preparer = Preparer(run.provider, kernel, run.machine_spec, run.pool.make_room)
     yield preparer
     preparer.close()
 
@@ -121,6 +121,7 @@ def vm(kernel: Kernel, checkpoint: Checkpoint | None, request: pytest.FixtureReq
     run.expect(request.node.stash.get(UPCOMING, []), saved)
     request.node.stash[RESOURCES] = unpack(machine, checkpoint) if checkpoint else Resources(machine)
     yield machine
+    run.pool.give_back()
     if isolation == "test":
         run.pool.release()
 

@@ -39,6 +39,7 @@ class MachinePool:
         self._vm: VM | None = None
         self._spares = Spares()
         self._swept = False
+        self._in_hand = False
 
     def take(self, wish: Wish, scope: str) -> VM:
         """A usable machine; ``scope`` names those that may share it.
@@ -46,6 +47,7 @@ class MachinePool:
         Raises: InfrastructureError, ProviderUnavailable.
         """
         key = (wish, scope)
+        self._in_hand = True
         if self._vm is not None and self._vm.usable and self._key == key:
             return self._vm
         self.release()
@@ -77,6 +79,16 @@ class MachinePool:
         if wish.saved is not None:
             return self.provider.fork_if_room(wish.saved)
         return self.provider.start_if_quick(wish.kernel, wish.spec)
+
+    def give_back(self) -> None:
+        """Be told that the test which took the machine is over; others may share it."""
+        self._in_hand = False
+
+    def make_room(self) -> None:
+        """End what nobody is using: somebody is about to need room for a machine beside the pool's."""
+        self._spares.clear()
+        if not self._in_hand:
+            self.release()
 
     def release(self) -> None:
         """End the machine that was handed out, if any."""

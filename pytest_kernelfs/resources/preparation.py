@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from pytest_kernelfs.kernels.kernel import Kernel
@@ -49,7 +50,11 @@ class Preparation:
 class Preparer:
     """Makes machines to prepare: the ``prepare`` fixture."""
 
-    def __init__(self, provider: Provider, kernel: Kernel, spec: MachineSpec) -> None:
+    def __init__(
+        self, provider: Provider, kernel: Kernel, spec: MachineSpec, make_room: Callable[[], None]
+    ) -> None:
+        """``make_room`` is called before a machine is started."""
+        self._make_room = make_room
         self._provider = provider
         self._kernel = kernel
         self._spec = spec
@@ -57,6 +62,7 @@ class Preparer:
 
     def __call__(self) -> Preparation:
         """Start a machine. Raises: InfrastructureError; UsageError if the provider cannot save machines."""
+        self._make_room()
         vm = VM(self._provider.start_writable(self._kernel, self._spec))
         self._made.append(vm)
         return Preparation(vm)

@@ -29,6 +29,7 @@ from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 30.0
 _SAVE_TIMEOUT_S = 30.0
+_TOO_LITTLE = 32 << 20
 
 
 @final
@@ -159,7 +160,13 @@ class QemuProvider:
         start = time.monotonic()
         backed = template.backed(launch, Memory(folder / template.MEMORY, shared=True))
         # It lives in the slot of the fork that waits for it.
-        machine = self._boot(backed, NO_SLOT)
+        try:
+            machine = self._boot(backed, NO_SLOT)
+        except InfrastructureError:
+            # QEMU dies on the spot when its memory file cannot grow; the kernel is not to blame for that.
+            if shutil.disk_usage(folder).free < _TOO_LITTLE:
+                raise _NoRoom(f"the disk of {self.cache.root} filled up while the kernel booted") from None
+            raise
         try:
             machine.suspend(folder / template.STATE, _SAVE_TIMEOUT_S)
         finally:
@@ -188,15 +195,22 @@ class QemuProvider:
     def start_writable(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
         """A fork whose memory is a copy of the template's, so that it can be saved in its turn."""
         launch = self._launch(kernel, spec)
+        key = template.template_key(launch)
         with self._room(spec) as slot:
-            folder = self._template(template.template_key(launch), launch)
-            data = lease.make_data_folder(self._scratch)
             try:
-                memory = Memory(copy_memory(folder, data), shared=True)
-                return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
-            except BaseException:
-                shutil.rmtree(data, ignore_errors=True)
-                raise
+                return self._restore_writable(launch, self._template(key, launch), slot)
+            except (InfrastructureError, OSError):
+                self._templates.discard(key)
+            return self._restore_writable(launch, self._template(key, launch), slot)
+
+    def _restore_writable(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
+        data = lease.make_data_folder(self._scratch)
+        try:
+            memory = Memory(copy_memory(folder, data), shared=True)
+            return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
+        except BaseException:
+            shutil.rmtree(data, ignore_errors=True)
+            raise
 
     def fork(self, saved: Saved) -> QemuMachine:
         """A machine that goes on from a saved one. Raises: InfrastructureError."""

@@ -81,7 +81,6 @@ def test_one_that_waits_takes_over_from_one_that_is_killed(inner: InnerRun, boot
     assert inner.leftovers() == []
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="only machines for tests replace a template that is damaged")
 def test_a_damaged_one_is_made_anew_for_a_checkpoint(inner: InnerRun) -> None:
     inner.write(PREPARED)
     assert inner.run()[0] == 0
@@ -107,7 +106,6 @@ def small_disk(inner: InnerRun) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="room is only looked for before a template is made")
 def test_a_disk_that_fills_while_one_is_made(inner: InnerRun, small_disk: Path, boots: Boots) -> None:
     inner.write(TWO)
     process = inner.start(f"--kernelfs-cache={small_disk}")

@@ -59,19 +59,7 @@ def test_workers_wait_for_each_other(inner: InnerRun, limit: int) -> None:
     assert inner.machines() == []
 
 
-@pytest.mark.parametrize(
-    "isolation",
-    [
-        "test",
-        pytest.param(
-            "module",
-            marks=pytest.mark.xfail(
-                raises=AssertionError,
-                reason="the machine that a module shared keeps its room while the next one's is prepared",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("isolation", ["test", "module"])
 def test_a_checkpoint_finds_room_whatever_went_before(inner: InnerRun, isolation: str) -> None:
     before = inner.folder / "test_before.py"
     before.write_text(BEFORE.format(isolation=isolation))
