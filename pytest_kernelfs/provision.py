@@ -78,7 +78,8 @@ def needs(*, for_tests: bool = False) -> list[Need]:
         )
     )
     if for_tests:
-        wanted.append(Need("gpg", "gnupg", "gnupg2", "this project's own tests", True, _finder("gpg")))
+        for command, apt, dnf in (("gpg", "gnupg", "gnupg2"), ("busybox", "busybox-static", "busybox")):
+            wanted.append(Need(command, apt, dnf, "this project's own tests", True, _finder(command)))
     return wanted
 
 

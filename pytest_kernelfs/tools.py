@@ -42,6 +42,8 @@ TOOLS = (
     Tool("losetup", "mount", "util-linux", "the loop device fixtures"),
     Tool("mount", "mount", "util-linux-core", "mounting from commands"),
     Tool("fsfreeze", "util-linux", "util-linux", "freezing file systems"),
+    Tool("sysctl", "procps", "procps-ng", "kernel settings in the guest"),
+    Tool("pkill", "procps", "procps-ng", "ending processes in the guest"),
     Tool("dmsetup", "dmsetup", "device-mapper", "device-mapper stacks"),
     Tool("ip", "iproute2", "iproute", "network namespaces"),
 )

@@ -63,7 +63,7 @@ def need(name: str, apt: str, dnf: str = "", *, present: bool = False) -> Need:
 def test_every_tool_is_needed_and_debians_keys_and_the_tests_need_more() -> None:
     usual = [one.name for one in provision.needs()]
     assert usual == [*(tool.command for tool in tools.TOOLS), "debian-archive-keyring"]
-    assert [one.name for one in provision.needs(for_tests=True)] == [*usual, "gpg"]
+    assert [one.name for one in provision.needs(for_tests=True)] == [*usual, "gpg", "busybox"]
 
 
 @pytest.mark.parametrize("there", [True, False])
