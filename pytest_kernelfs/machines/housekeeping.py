@@ -48,11 +48,6 @@ def tidy(cache: Cache, limit: int) -> list[str]:
     return removed
 
 
-def size(cache: Cache) -> int:
-    """Bytes on disk of all that ``tidy`` looks after."""
-    return sum(entry.size for entry in _entries(cache))
-
-
 def _entries(cache: Cache) -> Iterator[_Entry]:
     for path in _children(cache):
         if not path.name.startswith("."):
