@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_kernelfs.fixtures import AssertNoDstate, AssertUmountUnder
+    from pytest_kernelfs.fixtures.tasks import AssertNoDstate
+    from pytest_kernelfs.fixtures.umounts import AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
     from pytest_kernelfs.kernels.version import KernelVersion
     from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AssertNoDstate": "fixtures",
-    "AssertUmountUnder": "fixtures",
+    "AssertNoDstate": "fixtures.tasks",
+    "AssertUmountUnder": "fixtures.umounts",
     "Checkpoint": "machines.vm",
     "CommandResult": "machines.vm",
     "Disk": "resources.disk",

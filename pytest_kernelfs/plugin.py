@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kernelfs import config as options
-from pytest_kernelfs import fixtures
-from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
-from pytest_kernelfs.fixtures import RUN, UPCOMING
+from pytest_kernelfs.fixtures import machines
+from pytest_kernelfs.fixtures.machines import RUN, UPCOMING
 from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
+    from pytest_kernelfs.machines.machine import MachineSpec
 
 _WORKER_INPUT = "kernelfs"
 _UNRESOLVED = "unresolved"
@@ -26,6 +27,9 @@ _MARKERS = (
     'kernel(constraint): run only on kernels that match, such as ">=5.10,<6.0"; skipped on others',
     'kernel_xfail(constraint, *, reason): expected to fail on kernels that match, "<5.10"; "" matches all',
     'isolation(scope): which tests share the machine: "test", "class", "module" or "session"',
+    'vm(memory, cpus, boot_parameters): the machine the test needs, such as vm(memory="2G", cpus=4)',
+    "checks(dmesg, taint, leaks, fsck): switch off checks after the test, such as checks(leaks=False)",
+    "dmesg_allow(pattern, ...): regular expressions for lines of the kernel log that the test may cause",
 )
 
 
@@ -127,9 +131,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         after = item.session.items.index(following[0]) + 1
         following += item.session.items[after : after + 1]
     item.stash[UPCOMING] = [
-        Upcoming(candidate, next_.getparent(pytest.Module) is item.getparent(pytest.Module))
+        Upcoming(wanted[0], wanted[1], next_.getparent(pytest.Module) is item.getparent(pytest.Module))
         for next_ in following
-        if (candidate := _wants_machine(next_)) is not None
+        if (wanted := _wants_machine(next_)) is not None
     ]
 
 
@@ -191,18 +195,23 @@ class MatrixReporter:
 def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
     """Whether the test reaches our fixture ``kernel``, not a parameter or fixture of its own of that name."""
     definitions = getattr(metafunc, "_arg2fixturedefs", {}).get("kernel", ())
-    ours = [definition.func.__module__ == fixtures.__name__ for definition in definitions]
+    ours = [definition.func.__module__ == machines.__name__ for definition in definitions]
     return any(ours) and (ours[-1] or "kernel" in definitions[-1].argnames)
 
 
-def _wants_machine(item: pytest.Item) -> Candidate | None:
-    """The kernel of a test that will ask for a machine of its own."""
-    from pytest_kernelfs.markers import isolation_of
+def _wants_machine(item: pytest.Item) -> tuple[Candidate, MachineSpec] | None:
+    """Kernel and size of the machine that a test will ask for, if it is to have one of its own."""
+    from pytest_kernelfs.markers import isolation_of, machine_spec_of
 
     if "vm" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("skip"):
         return None
-    alone = isolation_of(item, item.config.stash[RUN].config.isolation) == "test"
-    return _candidate(item) if alone else None
+    run = item.config.stash[RUN]
+    candidate = _candidate(item)
+    try:
+        alone = isolation_of(item, run.config.isolation) == "test"
+        return (candidate, machine_spec_of(item, run.machine_spec)) if alone and candidate else None
+    except UsageError:
+        return None  # told when it is that test's turn
 
 
 def _candidate(item: pytest.Item) -> Candidate | None:

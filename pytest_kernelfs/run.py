@@ -25,9 +25,10 @@ class KernelsUnresolved(KernelfsError):
 
 @dataclass(frozen=True)
 class Upcoming:
-    """A test that comes soon, by its kernel."""
+    """A test that comes soon, by its kernel and the size of machine it wants."""
 
     candidate: Candidate
+    spec: MachineSpec
     same_module: bool
 
 
@@ -162,13 +163,12 @@ class Run:
 
         ``saved`` is what this test's machine started from; those of its module start from there too.
         """
-        candidates = [next_.candidate for next_ in upcoming if saved is None or next_.same_module]
-        kernel = self._kernels.get(candidates[0].checksum) if candidates else None
+        wanted = [(next_.candidate, next_.spec) for next_ in upcoming if saved is None or next_.same_module]
+        kernel = self._kernels.get(wanted[0][0].checksum) if wanted else None
         if kernel is not None:
-            count = candidates.count(candidates[0])
             from pytest_kernelfs.machines.pool import Wish
 
-            self.pool.expect(Wish(kernel, self.machine_spec, saved), count)
+            self.pool.expect(Wish(kernel, wanted[0][1], saved), wanted.count(wanted[0]))
 
     def close(self) -> None:
         """End every machine."""

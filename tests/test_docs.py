@@ -15,7 +15,7 @@ import pytest_kernelfs
 from pytest_kernelfs import config, fixtures, plugin
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 CHECKER = ROOT / ".ci" / "check_links.py"
 OPTIONS = ["--kernel", "--kernelfs-offline", *(option.name for option in config.OPTIONS)]

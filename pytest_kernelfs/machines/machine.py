@@ -12,10 +12,11 @@ from pytest_kernelfs.kernels.kernel import Kernel
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """The size of a machine: ``memory`` in bytes, number of ``cpus``."""
+    """The size of a machine: ``memory`` in bytes, number of ``cpus``; what its kernel is told besides."""
 
     memory: int
     cpus: int
+    boot_parameters: str = ""
 
 
 @dataclass(frozen=True)

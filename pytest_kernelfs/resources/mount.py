@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from pytest_kernelfs.assertions import umount_under
+from pytest_kernelfs.assertions.umount import umount_under
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files, mounts, syscalls
 from pytest_kernelfs.probes.umount import UmountRun

@@ -32,6 +32,10 @@ class Resources:
         self.mounts: list[Mount] = []
         self.record: Callable[[Measurement], None] | None = None
         """Told every measurement of the test, by whom the test wants it kept."""
+        self.checks: frozenset[str] = frozenset()
+        """The names of the checks that are on for the test: "fsck" and others."""
+        self.findings: list[str] = []
+        """What was found wrong with the kernel after the test; the test fails with these texts."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._numbers = itertools.count(1)
 

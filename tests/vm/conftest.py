@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import Kernel
-from pytest_kernelfs.fixtures import RUN
+from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
 from tests.vm.inner import InnerRun

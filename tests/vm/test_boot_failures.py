@@ -11,7 +11,7 @@ import pytest
 
 from pytest_kernelfs import Kernel
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.fixtures import RUN
+from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.admission import NO_SLOT
 from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
 from pytest_kernelfs.machines.machine import MachineSpec

@@ -103,7 +103,7 @@ def _boot(launch: Launch) -> list[str]:
         files = ["-kernel", str(launch.memory.path.with_name(KERNEL_HEAD))]
     else:
         files = ["-kernel", str(launch.kernel.image), "-initrd", str(launch.initramfs)]
-    return [*files, "-append", KERNEL_ARGUMENTS]
+    return [*files, "-append", f"{KERNEL_ARGUMENTS} {launch.spec.boot_parameters}".rstrip()]
 
 
 def _escaped(path: Path) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.assertions import describe_stuck, describe_umounts, no_dstate, umount_under
+from pytest_kernelfs.assertions.dstate import describe_stuck, no_dstate
+from pytest_kernelfs.assertions.umount import describe_umounts, umount_under
 from pytest_kernelfs.errors import GuestTimeout, UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement

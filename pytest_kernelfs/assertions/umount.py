@@ -1,4 +1,4 @@
-"""The assert_* helpers: they judge what probes measured, and say a failure as a sentence with its numbers."""
+"""Unmounts within a budget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
-from pytest_kernelfs.probes.dstate import StuckTask, stuck_tasks
 from pytest_kernelfs.probes.umount import UmountRun, Unmountable, umount_timed
 from pytest_kernelfs.sizes import format_size
 
@@ -71,35 +70,4 @@ def describe_umounts(run: UmountRun, budget: float, kernel: str) -> str:
             f"  {name}: {format_size(samples[0])} before, {format_size(samples[-1])} after, "
             f"at most {format_size(max(samples))}"
         )
-    return "\n".join(lines)
-
-
-def no_dstate(vm: VM, longer_than: float = 1.0, *, kernel_threads: bool = False) -> None:
-    """Demand that no task stays in uninterruptible sleep for ``longer_than`` seconds from now.
-
-    Returns at once when no task is in state D. Kernel threads are left out by default.
-
-    Raises: AssertionError, naming each task, where it waits and its kernel stack.
-    """
-    __tracebackhide__ = True
-    if longer_than <= 0:
-        raise UsageError(f"assert_no_dstate: longer_than is a time in seconds above 0, not {longer_than}")
-    found = stuck_tasks(vm, longer_than, kernel_threads)
-    if found:
-        raise AssertionError(describe_stuck(found, longer_than, str(vm.kernel.version)))
-
-
-def describe_stuck(found: Sequence[StuckTask], longer_than: float, kernel: str) -> str:
-    """The failure text of tasks that were found stuck."""
-    noun = "task has" if len(found) == 1 else "tasks have"
-    lines = [
-        f"{len(found)} {noun} been in uninterruptible sleep (D) for longer than {longer_than:g} s "
-        f"without being scheduled (kernel {kernel})"
-    ]
-    for task in found:
-        lines.append(
-            f"  {task.comm} (pid {task.pid}, tid {task.tid}): {task.seconds:.2f} s, "
-            f"waits in {task.wchan or 'an unknown place'}, syscall {task.syscall or 'unknown'}"
-        )
-        lines += [f"      {frame}" for frame in task.stack]
     return "\n".join(lines)
