@@ -39,6 +39,11 @@ class Disk:
         """Bytes."""
         return self.spec.size
 
+    @property
+    def disk(self) -> Disk:
+        """Itself, as of every block device: the disk that its data ends on."""
+        return self
+
     def throttle(self, *, write_bps: Size = 0, read_bps: Size = 0, iops: int = 0) -> None:
         """Set the speed from now on, in bytes and operations per second; 0 lifts a limit."""
         self.spec = _with_limits(self.spec, write_bps, read_bps, iops)

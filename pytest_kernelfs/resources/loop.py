@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from pytest_kernelfs.guest import blocks, files
+from pytest_kernelfs.resources.block import BlockDevice, check_device
 from pytest_kernelfs.resources.disk import Disk
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import ROOT, Resources
@@ -36,21 +37,22 @@ class LoopDeviceFactory:
         self,
         *,
         size: Size = "512M",
-        on: Disk | Mount | None = None,
+        on: BlockDevice | Mount | None = None,
         sector_size: int = 512,
         read_only: bool = False,
         direct_io: bool = False,
     ) -> LoopDevice:
         """Attach a loop device.
 
-        ``on`` is a mounted file system, to hold a sparse backing file of ``size`` bytes; a disk, which then
-        is itself what is behind the loop device (``size`` is the disk's); or None for a sparse file in
-        the machine's memory.
+        ``on`` is a mounted file system, to hold a sparse backing file of ``size`` bytes; a block device,
+        which then is itself what is behind the loop device (``size`` is the device's); or None for a sparse
+        file in the machine's memory.
 
-        Raises: GuestCommandError with the kernel's reason.
+        Raises: UsageError; GuestCommandError with the kernel's reason.
         """
-        if isinstance(on, Disk):
-            return self._attach(on.path, on.size, on, sector_size, read_only, direct_io)
+        if on is not None and not isinstance(on, Mount):
+            check_device("loop_device_factory(on=…)", on)
+            return self._attach(on.path, on.size, on.disk, sector_size, read_only, direct_io)
         folder = on.path if on is not None else f"{ROOT}/loop"
         backing = f"{folder}/{self._resources.name('loop')}.img"
         capacity = parse_size(size, "loop device size")
