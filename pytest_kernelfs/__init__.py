@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_kernelfs.fixtures.checks import AssertDmesgClean, AssertNoLeaks
     from pytest_kernelfs.fixtures.tasks import AssertNoDstate
     from pytest_kernelfs.fixtures.umounts import AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AssertDmesgClean": "fixtures.checks",
     "AssertNoDstate": "fixtures.tasks",
+    "AssertNoLeaks": "fixtures.checks",
     "AssertUmountUnder": "fixtures.umounts",
     "Checkpoint": "machines.vm",
     "CommandResult": "machines.vm",
@@ -49,7 +52,9 @@ _HOMES = {
 
 __all__ = [
     "VM",
+    "AssertDmesgClean",
     "AssertNoDstate",
+    "AssertNoLeaks",
     "AssertUmountUnder",
     "Checkpoint",
     "CommandResult",

@@ -12,7 +12,7 @@ from pytest_kernelfs import config as options
 from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
-from pytest_kernelfs.fixtures.machines import RUN, UPCOMING
+from pytest_kernelfs.fixtures.machines import FAILED, RUN, UPCOMING
 from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,  # noqa: ARG001  (the hook's)
+    item: pytest.Item,
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     from pytest_kernelfs.report import verdicts
@@ -149,6 +149,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.excinfo is not None:
         verdicts.judge(report, call.excinfo.value)
+        item.stash[FAILED] = True
     return report
 
 

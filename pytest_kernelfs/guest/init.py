@@ -162,11 +162,12 @@ def _import_all() -> None:
 def _converse_and_exit(last_was_killed: bool) -> NoReturn:
     from execnet import gateway_base
 
-    from pytest_kernelfs.guest import dispatch
+    from pytest_kernelfs.guest import audit, dispatch
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        audit.remember()
         # execnet compiles what it is sent, which for us is always the same line.
         vars(gateway_base)["compile"] = dispatch.compile_once
         gateway_base.serve(PortIO(last_was_killed), id="guest")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
-from pytest_kernelfs.guest import commands, files, kmsg
+from pytest_kernelfs.guest import audit, commands, files, kmsg
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import modprobe
 from pytest_kernelfs.machines.machine import Machine, Saved
@@ -197,6 +197,10 @@ class VM:
         """
         since = self.machine.log_start if since is None else since
         return [LogRecord(**record) for record in self.guest(kmsg.read, since)]
+
+    def begin_test(self, name: str) -> None:
+        """Note that another test begins on this machine: what it logs and leaves behind counts from here."""
+        self.machine.log_start = int(self.guest(audit.begin, f"kernelfs: {name}"))
 
     def mark_dmesg(self, text: str) -> int:
         """Write a line into the kernel's log; gives the record number to pass to ``dmesg``."""

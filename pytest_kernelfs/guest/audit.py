@@ -1,0 +1,221 @@
+"""What a test left in the kernel: log, taint, and mounts, devices, cgroups, namespaces still there.
+
+The state before a test is remembered here, inside the machine, so that a
+fork knows it without being asked: it is that of the machine it was made from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any, Dict  # noqa: UP035  (Python 3.7)
+
+from pytest_kernelfs.guest import kmsg
+
+_State = Dict[str, int]  # noqa: UP006   # what is there -> how often
+
+# What xfstests (common/rc, _check_dmesg) and blktests take for a failure, with stalls, panics and
+# the file systems' own words for damage.
+_BAD = re.compile(
+    r"kernel BUG at|WARNING:|\bBUG:|Oops:|possible recursive locking detected|"
+    r"(INFO|ERR): suspicious RCU usage|INFO: possible circular locking dependency detected|"
+    r"general protection fault|BUG .* remaining|oom-kill|UBSAN:|KASAN:|KCSAN:|Internal error|"
+    r"INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|hard LOCKUP|Kernel panic|"
+    r"XFS .*(Corruption|metadata I/O error|[Ss]hutting down)|EXT4-fs error|BTRFS.*(critical|error)|"
+    r"overlayfs: .*in-use"
+)
+# xfstests filters the same: limits of lockdep and of the stack depot, and a repair that XFS announces.
+_WELL = re.compile(
+    r"MAX_LOCKDEP_CHAIN_HLOCKS too low|MAX_STACK_TRACE_ENTRIES too low|WARNING: Reset corrupted AGFL"
+)
+# linux/kern_levels.h: 0 emergency, 1 alert, 2 critical. A healthy kernel says nothing so loud.
+_LOUD = 2
+_TRACE_LINES = 12
+_TRACE_BEGINS = re.compile(r"WARNING:|\bBUG|Oops|cut here|general protection|blocked for more|stall|lockup")
+_TRACE_ENDS = re.compile(r"end trace")
+_MOST_FOUND = 20
+
+# Mounted by the kernel itself when somebody looks inside, and by "ip netns" when it is first used.
+_AUTOMOUNTS = ("/sys/kernel/debug/tracing", "/proc/sys/fs/binfmt_misc", "/run/netns")
+_NAMED_NAMESPACES = "/run/netns/"
+_POLL_S = 0.02
+
+_before: _State = {}
+_taint_before = 0
+
+
+def remember() -> None:
+    """Take what is there now for what was there before the test."""
+    global _before, _taint_before
+    _before = state()
+    _taint_before = taint()
+
+
+def begin(text: str) -> int:
+    """The start of a test on a machine that others used before: remember, and write a line into the log.
+
+    Gives the number of that line.
+    """
+    remember()
+    return kmsg.mark(text)
+
+
+def review(since: int, allowed: list[str], leaks: bool, patience: float) -> dict[str, Any]:
+    """All that is to be judged after a test, in one call.
+
+    Gives a dict: ``log`` (see ``bad_records``), ``lost`` (records overwritten before they were read),
+    ``taint`` (bits that were set meanwhile), ``leaks`` (see ``left_behind``; empty unless ``leaks``).
+    """
+    left = left_behind(patience) if leaks else []
+    records = kmsg.read()
+    # The oldest record there is: later than the first of the test means that some are gone.
+    lost = max(0, records[0]["seq"] - since) if records else 0
+    return {
+        "log": bad_records([record for record in records if record["seq"] >= since], allowed),
+        "lost": lost,
+        "taint": taint() & ~_taint_before,
+        "leaks": left,
+    }
+
+
+def bad_records(records: list[dict[str, Any]], allowed: list[str]) -> list[list[dict[str, Any]]]:
+    """The records that tell of a failure, each with the trace that follows it; at most 20.
+
+    Left out are those that any of the ``allowed`` regular expressions matches, and their traces.
+    """
+    patterns = [re.compile(pattern) for pattern in allowed]
+    found: list[list[dict[str, Any]]] = []
+    index = 0
+    while index < len(records) and len(found) < _MOST_FOUND:
+        record = records[index]
+        if not _is_bad(record):
+            index += 1
+            continue
+        story = _story(records, index)
+        if not any(pattern.search(record["text"]) for pattern in patterns):
+            found.append(story)
+        index += len(story)
+    return found
+
+
+def _is_bad(record: dict[str, Any]) -> bool:
+    text = record["text"]
+    return bool(record["level"] <= _LOUD or _BAD.search(text)) and not _WELL.search(text)
+
+
+def _story(records: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
+    """The record, and the trace below it if one begins there."""
+    if not _TRACE_BEGINS.search(records[index]["text"]):
+        return records[index : index + 1]
+    end = index + 1
+    while end < len(records) and end - index < _TRACE_LINES:
+        end += 1
+        if _TRACE_ENDS.search(records[end - 1]["text"]):
+            break
+    return records[index:end]
+
+
+def taint() -> int:
+    """The kernel's taint bits; see Documentation/admin-guide/tainted-kernels.rst."""
+    return int(_read("/proc/sys/kernel/tainted") or 0)
+
+
+def left_behind(patience: float) -> list[str]:
+    """What is there that was not there before, as text; it has ``patience`` seconds to go away."""
+    deadline = time.monotonic() + patience
+    while True:
+        now = state()
+        left = [name for name, count in now.items() if count > _before.get(name, 0)]
+        if not left or time.monotonic() > deadline:
+            return sorted(left)
+        time.sleep(_POLL_S)
+
+
+def state() -> _State:
+    """Everything that a test can leave behind, and how often it is there."""
+    found: _State = {}
+    mounts = _mounts()
+    for point, fstype, source in mounts:
+        name = f"mount: {fstype} on {point} (from {source})"
+        found[name] = found.get(name, 0) + 1
+    for name in [*_block_devices(), *_cgroups(mounts), *_network_namespaces()]:
+        found[name] = 1
+    found.update(_modules_in_use())
+    return found
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """(mount point, type, source) of each mount in our namespace; escapes such as \\040 are left in."""
+    found = []
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            point = head.split()[4]
+            fstype, source = tail.split()[:2]
+            if point not in _AUTOMOUNTS and not point.startswith(_NAMED_NAMESPACES):
+                found.append((point, fstype, source))
+    return found
+
+
+def _block_devices() -> list[str]:
+    """Loop devices with something attached, and device-mapper devices."""
+    found = []
+    for name in os.listdir("/sys/block"):
+        if name.startswith("loop"):
+            backing = _read(f"/sys/block/{name}/loop/backing_file")
+            if backing:
+                found.append(f"loop device: /dev/{name} on {backing}")
+        elif name.startswith("dm-"):
+            found.append(f"device-mapper device: {_read(f'/sys/block/{name}/dm/name')} (/dev/{name})")
+    return found
+
+
+def _cgroups(mounts: list[tuple[str, str, str]]) -> list[str]:
+    found = []
+    for point, fstype, _source in mounts:
+        if fstype in ("cgroup", "cgroup2"):
+            for folder, names, _files in os.walk(point):
+                found += [f"cgroup: {folder}/{name}" for name in names]
+    return found
+
+
+def _network_namespaces() -> list[str]:
+    """Named namespaces, and those that a process lives in which is not ours."""
+    found = []
+    try:
+        found += [f"network namespace: {name}" for name in os.listdir(_NAMED_NAMESPACES)]
+    except FileNotFoundError:
+        pass
+    ours = os.readlink("/proc/self/ns/net")
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                if os.readlink(f"/proc/{pid}/ns/net") != ours:
+                    found.append(f"network namespace: of process {pid} ({_read(f'/proc/{pid}/comm')})")
+            except OSError:
+                continue  # it ended, or is a kernel thread
+    return found
+
+
+def _modules_in_use() -> _State:
+    """How often each file system's module is held other than by modules: once for every superblock.
+
+    A superblock whose mount is gone from sight (unmounted lazily, in a lost namespace) shows only here.
+    """
+    known = {line.split()[-1] for line in _read("/proc/filesystems").splitlines()}
+    found: _State = {}
+    for line in _read("/proc/modules").splitlines():
+        name, _size, count, users = line.split()[:4]
+        if name in known:
+            holders = sum(bool(user) for user in users.strip("-").split(","))
+            found[f"file system still in use: {name}"] = int(count) - holders
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""

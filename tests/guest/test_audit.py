@@ -1,0 +1,79 @@
+"""What tells of trouble in a kernel's log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_kernelfs.guest import audit
+
+
+def record(text: str, level: int = 4, seq: int = 0) -> dict[str, Any]:
+    return {"seq": seq, "level": level, "seconds": 1.0, "text": text}
+
+
+def texts(lines: list[str], *allowed: str) -> list[list[str]]:
+    found = audit.bad_records([record(line) for line in lines], list(allowed))
+    return [[told["text"] for told in story] for story in found]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kernel BUG at fs/xfs/xfs_message.c:102!",
+        "WARNING: CPU: 0 PID: 12 at fs/inode.c:300 drop_nlink+0x2a/0x40",
+        "BUG: kernel NULL pointer dereference, address: 0000000000000000",
+        "Oops: 0000 [#1] SMP PTI",
+        "WARNING: possible recursive locking detected",
+        "general protection fault: 0000 [#1] SMP",
+        "BUG kmalloc-64 (Not tainted): Objects remaining in kmalloc-64 on __kmem_cache_shutdown()",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)",
+        "UBSAN: shift-out-of-bounds in fs/f2fs/super.c:1",
+        "INFO: task dd:123 blocked for more than 120 seconds.",
+        "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [dd:1]",
+        "XFS (vda): Metadata corruption detected: Corruption of in-memory data",
+        "XFS (vda): log I/O error -5, metadata I/O error in xlog",
+        "XFS (dm-0): Filesystem has been shut down due to log error: Shutting down filesystem",
+        "EXT4-fs error (device loop0): ext4_lookup:1728: inode #2: comm ls: deleted inode referenced",
+        "overlayfs: upperdir is in-use as upperdir/workdir of another mount",
+    ],
+)
+def test_lines_of_trouble_are_found(line: str) -> None:
+    assert [story[0] for story in texts(["all is well", line, "and after"])] == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "XFS (vda): Mounting V5 Filesystem",
+        "EXT4-fs (loop0): mounted filesystem with ordered data mode",
+        "xfs filesystem being mounted at /mnt/x supports timestamps until 2038 (0x7fffffff)",
+        "WARNING: Reset corrupted AGFL on AG 0. 4 blocks leaked.",
+        "BUG: MAX_LOCKDEP_CHAIN_HLOCKS too low!",
+        "operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES)",
+        "DEBUGGING: nothing",
+    ],
+)
+def test_lines_of_a_healthy_kernel_are_not(line: str) -> None:
+    assert texts([line]) == []
+
+
+def test_what_is_loud_is_trouble_whatever_it_says() -> None:
+    assert audit.bad_records([record("something new", level=2)], [])
+    assert not audit.bad_records([record("something new", level=3)], [])
+
+
+def test_a_trace_is_told_with_its_cause_and_once() -> None:
+    lines = ["WARNING: CPU: 0 PID: 1 at x", "Modules linked in:", "BUG: in a trace", "---[ end trace 0 ]---"]
+    assert texts([*lines, "afterwards"]) == [lines]
+
+
+def test_what_is_allowed_is_left_out_with_its_trace() -> None:
+    lines = ["WARNING: CPU: 0 PID: 1 at x", "BUG: in its trace", "---[ end trace 0 ]---", "Oops: other"]
+    assert texts(lines, "at x$") == [["Oops: other"]]
+
+
+def test_a_flood_is_cut_short() -> None:
+    assert len(texts(["EXT4-fs error (device loop0)"] * 1000)) == 20

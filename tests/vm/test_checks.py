@@ -1,0 +1,167 @@
+"""What is checked after every test: each planted fault fails its test, and a clean test passes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pytest_kernelfs import VM, AssertDmesgClean, AssertNoLeaks, Kernel, XfsFactory
+from tests.vm.inner import InnerRun
+
+FAULTS = """
+import pytest
+
+def test_planted_warning(vm):
+    vm.run("echo '<4>WARNING: CPU: 0 PID: 1 at fs/inode.c:1 planted' > /dev/kmsg", check=True)
+
+def test_planted_bug(vm):
+    vm.run("echo '<2>kernel BUG at fs/inode.c:2!' > /dev/kmsg", check=True)
+
+def test_oom_killer(vm):
+    vm.run("sleep 600 >/dev/null 2>&1 & echo 1000 > /proc/$!/oom_score_adj")
+    vm.run("echo f > /proc/sysrq-trigger", check=True)
+
+@pytest.mark.checks(fsck=False)
+def test_error_below_xfs(vm, disk_factory):
+    disk = disk_factory(size="512M")
+    sectors = disk.size // 512
+    vm.run(f"dmsetup create below --table '0 {sectors} linear {disk.path} 0' && dmsetup mknodes", check=True)
+    vm.run("mkfs.xfs -q /dev/mapper/below -m rmapbt=0 -i nrext64=0 && mkdir -p /mnt/x", check=True)
+    vm.run("mount /dev/mapper/below /mnt/x", check=True)
+    vm.run(f"dmsetup suspend --nolockfs below && dmsetup load below --table '0 {sectors} error'", check=True)
+    vm.run("dmsetup resume below && touch /mnt/x/file; sync -f /mnt/x; umount /mnt/x")
+    vm.run("dmsetup remove below", check=True)
+
+def test_taint(vm):
+    vm.run("echo 512 > /proc/sys/kernel/tainted", check=True)
+
+def test_mount(vm):
+    vm.run("mkdir /mnt/left && mount -t tmpfs none /mnt/left", check=True)
+
+def test_cgroup(vm):
+    vm.run("mkdir -p /sys/fs/cgroup/left/below", check=True)
+
+def test_loop_device(vm):
+    vm.run("truncate -s 1M /tmp/image && losetup -f /tmp/image", check=True)
+
+def test_device_mapper(vm):
+    vm.run("dmsetup create left --table '0 8 zero' || dmsetup create left --table '0 8 error'", check=True)
+
+def test_network_namespace(vm):
+    vm.run("ip netns add left", check=True)
+
+def test_namespace_of_a_process(vm):
+    vm.run("unshare -n sleep 600 >/dev/null 2>&1 & "
+           "until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/self/ns/net) ]; do :; done", check=True)
+
+def test_superblock_out_of_sight(vm):
+    vm.run("truncate -s 400M /tmp/x && mkfs.xfs -q -m rmapbt=0 -i nrext64=0 /tmp/x", check=True)
+    vm.run("mkdir /mnt/x && mount -o loop /tmp/x /mnt/x", check=True)
+    vm.run("(cd /mnt/x && exec sleep 600) >/dev/null 2>&1 & "
+           "until [ \\"$(readlink /proc/$!/cwd)\\" = /mnt/x ]; do :; done", check=True)
+    vm.run("umount -l /mnt/x", check=True)
+
+def test_failed_already(vm):
+    vm.run("mkdir /mnt/left && mount -t tmpfs none /mnt/left", check=True)
+    assert 1 == 2, "its own failure"
+
+@pytest.mark.dmesg_allow("at fs/inode.c:1 planted")
+def test_allowed(vm):
+    vm.run("echo '<4>WARNING: CPU: 0 PID: 1 at fs/inode.c:1 planted' > /dev/kmsg", check=True)
+
+@pytest.mark.checks(dmesg=False, leaks=False, taint=False)
+def test_switched_off(vm):
+    vm.run("echo '<2>kernel BUG at fs/inode.c:2!' > /dev/kmsg", check=True)
+    vm.run("echo 512 > /proc/sys/kernel/tainted; mkdir /sys/fs/cgroup/left", check=True)
+
+def test_clean(vm, overlay):
+    overlay.write("file", "1M")
+    vm.run("ip netns add here && ip netns del here && mkdir /sys/fs/cgroup/a && rmdir /sys/fs/cgroup/a")
+"""
+
+# What the failure of each test says.
+SAID = {
+    "planted_warning": r"the kernel logged 1 line of trouble .*\n +\[.*at fs/inode.c:1 planted",
+    "planted_bug": r"the kernel logged 1 line of trouble .*\n +\[.*kernel BUG at fs/inode.c:2!",
+    "oom_killer": r"the kernel logged \d+ lines? of trouble (.*\n)+.*oom-kill",
+    "error_below_xfs": r"the kernel logged \d+ lines? of trouble (.*\n)+.*XFS \(dm-0\).*([Ss]hut|error)",
+    "taint": r"the kernel is tainted since this test .*\n +W: the kernel issued a warning",
+    "mount": r"1 thing was left behind .*\n +mount: tmpfs on /mnt/left \(from none\)",
+    "cgroup": r"2 things were left behind .*\n +cgroup: /sys/fs/cgroup/left\n +cgroup: .*/left/below",
+    "loop_device": r"left behind .*\n +loop device: /dev/loop\d+ on /tmp/image",
+    "device_mapper": r"left behind .*\n +device-mapper device: left \(/dev/dm-0\)",
+    "network_namespace": r"left behind .*\n(.*\n)* +network namespace: left\n",
+    "namespace_of_a_process": r"left behind .*\n +network namespace: of process \d+ \(sleep\)",
+    "superblock_out_of_sight": r"left behind .*\n +file system still in use: xfs\n +loop device: ",
+    "failed_already": r"its own failure(.*\n)+.*mount: tmpfs on /mnt/left",
+}
+
+SHARED = """
+import pytest
+
+pytestmark = pytest.mark.isolation("module")
+
+def test_guilty(vm):
+    vm.run("mkdir /sys/fs/cgroup/left; echo '<4>WARNING: CPU: 0 PID: 1 at planted' > /dev/kmsg", check=True)
+
+def test_innocent(vm):
+    assert vm.run(["true"]).succeeded
+
+def test_innocent_too(vm):
+    assert vm.run(["true"]).succeeded
+"""
+
+
+@pytest.fixture
+def oldest_and_newest(kernel: Kernel) -> None:
+    if not kernel.version.matches("<5.11") and not kernel.version.matches(">=7.0"):
+        pytest.skip("runs on the oldest and the newest kernel")
+
+
+def _section(output: str, name: str) -> str:
+    """What pytest tells of one failed test."""
+    found = re.search(rf"^_+ (?:ERROR at teardown of )?test_{name}\[.*?(?=^_{{3,}} |^=)", output, re.M | re.S)
+    assert found is not None, output
+    return found[0]
+
+
+def test_each_planted_fault_fails_its_test_and_no_other(oldest_and_newest: None, inner: InnerRun) -> None:
+    inner.write(FAULTS)
+    code, output = inner.run("-rA")
+    assert code == 1
+    for name, pattern in SAID.items():
+        assert re.search(rf"^(FAILED|ERROR) .*::test_{name}\[", output, re.M), output
+        assert re.search(pattern, _section(output, name)), _section(output, name)
+    passed = set(re.findall(r"^PASSED .*::test_(\w+)\[", output, re.M)) - set(SAID)
+    assert passed == {"allowed", "switched_off", "clean"}, output
+    assert not inner.machines()
+
+
+def test_on_a_shared_machine_the_guilty_test_fails(oldest_and_newest: None, inner: InnerRun) -> None:
+    inner.write(SHARED)
+    code, output = inner.run("-rA")
+    assert code == 1
+    assert re.findall(r"^FAILED .*::test_(\w+)\[", output, re.M) == ["guilty"]
+    assert len(re.findall(r"^PASSED .*::test_innocent", output, re.M)) == 2
+
+
+def test_a_clean_log_and_nothing_left_pass(
+    vm: VM, xfs_factory: XfsFactory, assert_dmesg_clean: AssertDmesgClean, assert_no_leaks: AssertNoLeaks
+) -> None:
+    assert_no_leaks()
+    xfs_factory().umount()
+    assert_dmesg_clean()
+
+
+@pytest.mark.checks(dmesg=False, leaks=False)
+def test_the_assertions_see_it_within_the_test(
+    vm: VM, assert_dmesg_clean: AssertDmesgClean, assert_no_leaks: AssertNoLeaks
+) -> None:
+    vm.run("mkdir /sys/fs/cgroup/left; echo '<4>BUG: planted' > /dev/kmsg", check=True)
+    with pytest.raises(AssertionError, match="BUG: planted"):
+        assert_dmesg_clean()
+    assert_dmesg_clean(allow=("BUG: planted",))
+    assert_dmesg_clean(since=vm.mark_dmesg("later"))
+    with pytest.raises(AssertionError, match=r"cgroup: /sys/fs/cgroup/left"):
+        assert_no_leaks(within=0.1)
