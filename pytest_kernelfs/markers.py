@@ -40,6 +40,17 @@ def apply_markers(item: pytest.Item, candidate: Candidate) -> None:
             item.add_marker(pytest.mark.xfail(reason=str(reason), raises=AssertionError))
 
 
+def check_markers(item: pytest.Item, default: MachineSpec) -> None:
+    """Read all that is asked later, so that what is written wrongly is told before anything boots.
+
+    Raises: UsageError.
+    """
+    isolation_of(item, "test")
+    machine_spec_of(item, default)
+    checks_of(item)
+    allowed_in_dmesg(item)
+
+
 def isolation_of(item: pytest.Item, default: str) -> str:
     """The isolation that the nearest marker asks for, else the default. Raises: UsageError."""
     mark = item.get_closest_marker("isolation")

@@ -84,7 +84,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    from pytest_kernelfs.markers import apply_markers, isolation_of
+    from pytest_kernelfs.markers import apply_markers, check_markers
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
     run = config.stash[RUN]
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             candidate = _candidate(item)
             if candidate is not None:
                 apply_markers(item, candidate)
-                isolation_of(item, run.config.isolation)
+                check_markers(item, run.machine_spec)
                 item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
     config.stash[_MARKERS_READ] = True
 

@@ -47,6 +47,8 @@ class FakeMachine:
             "find_disk": lambda serial, size: f"/dev/{serial}",
             "attach_loop": "/dev/loop0",
             "write": 0.25,
+            "review": {"log": [], "lost": 0, "taint": 0, "leaks": []},
+            "begin": 1,
             **answers,
         }
 
@@ -70,6 +72,10 @@ class FakeMachine:
 
     def save(self) -> Any:
         return self._answer("save")
+
+    def sysrq(self, keys: str, timeout: float) -> str:
+        self.timeouts.append(timeout)
+        return str(self._answer("sysrq", keys))
 
     def console(self) -> str:
         return ""

@@ -96,7 +96,7 @@ class FakeProvider:
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine:
         note(f"start {kernel.version}")
-        note(f"size {spec.memory >> 20}M {spec.cpus}")
+        note(f"size {spec.memory >> 20}M {spec.cpus} {spec.boot_parameters}".rstrip())
         if str(kernel.version) == os.environ.get(BROKEN):
             raise InfrastructureError(f"kernel {kernel.release} did not answer within 120 s")
         return NotedMachine(kernel)

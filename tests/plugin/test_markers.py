@@ -74,6 +74,21 @@ def test_a_panic_or_a_lost_machine_is_no_known_failure(run: Runner, what: str) -
     result.assert_outcomes(**outcomes)
 
 
+def test_the_machine_is_of_the_size_that_the_nearest_marker_asks_for(run: Runner) -> None:
+    source = """
+        import pytest
+
+        pytestmark = pytest.mark.vm(memory="2G", boot_parameters="psi=1")
+
+        @pytest.mark.vm(memory="512M", cpus=2)
+        def test_x(vm): pass
+
+        def test_y(vm): pass
+        """
+    run(source, "--kernel", "6.1").assert_outcomes(passed=2)
+    assert sorted(run.events("size")) == ["2048M 1 psi=1", "512M 2 psi=1"]
+
+
 MALFORMED = [
     ("kernel", "write kernel"),
     ("kernel()", "write kernel"),
@@ -86,6 +101,19 @@ MALFORMED = [
     ("kernel_xfail('<6', reason='')", "write kernel_xfail"),
     ("kernel_xfail('<6', reason='x', strict=True)", "write kernel_xfail"),
     ("isolation('machine')", "isolation takes one of test, class, module, session"),
+    ("vm(memory='much')", "the marker vm, memory"),
+    ("vm(memory='64M')", "is too little, give at least 384M"),
+    ("vm(cpus=0)", "is no number from 1 to 255"),
+    ("vm(cpus='2')", "is no number from 1 to 255"),
+    ("vm(boot_parameters=['quiet'])", "is no line of text"),
+    ("vm(disks=2)", "write vm(memory="),
+    ("vm('2G')", "write vm(memory="),
+    ("checks(dmesg=0)", "write checks(leaks=False)"),
+    ("checks('dmesg')", "write checks(leaks=False)"),
+    ("checks(everything=False)", "write checks(leaks=False)"),
+    ("dmesg_allow()", "write dmesg_allow("),
+    ("dmesg_allow('(')", "dmesg_allow: '('"),
+    ("dmesg_allow(7)", "dmesg_allow: 7"),
     ("isolation()", "isolation takes one of test, class, module, session"),
 ]
 

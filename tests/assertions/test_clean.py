@@ -1,0 +1,64 @@
+"""How a log of trouble, a taint and things left behind read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_kernelfs.assertions.clean import dmesg_clean, no_leaks
+from pytest_kernelfs.machines.vm import VM
+from tests.fake_machine import FakeMachine
+
+
+def seen(**found: Any) -> dict[str, Any]:
+    return {"log": [], "lost": 0, "taint": 0, "leaks": [], **found}
+
+
+def record(text: str) -> dict[str, Any]:
+    return {"seq": 7, "level": 4, "seconds": 1.5, "text": text}
+
+
+def test_a_clean_machine_passes() -> None:
+    machine = FakeMachine(review=seen())
+    dmesg_clean(VM(machine))
+    no_leaks(VM(machine))
+    assert machine.arguments("review") == [(0, [], False, 2.0), (0, [], True, 2.0)]
+
+
+def test_lines_of_trouble_are_told_with_their_traces() -> None:
+    machine = FakeMachine(review=seen(log=[[record("BUG: x"), record("Call Trace:")], [record("Oops: y")]]))
+    with pytest.raises(AssertionError) as caught:
+        dmesg_clean(VM(machine), since=5, allow=("z",))
+    assert str(caught.value) == (
+        "the kernel logged 2 lines of trouble (kernel 6.1.176)\n"
+        "  [    1.500000] BUG: x\n"
+        "      [    1.500000] Call Trace:\n"
+        "  [    1.500000] Oops: y"
+    )
+    assert machine.arguments("review") == [(5, ["z"], False, 2.0)]
+
+
+def test_a_taint_is_told_in_words_if_it_tells_of_trouble() -> None:
+    with pytest.raises(AssertionError) as caught:
+        dmesg_clean(VM(FakeMachine(review=seen(taint=1 << 9 | 1 << 7 | 1 << 12))))
+    assert str(caught.value) == (
+        "the kernel is tainted since this test (kernel 6.1.176)\n"
+        "  D: the kernel died: an oops or a BUG\n"
+        "  W: the kernel issued a warning"
+    )
+    dmesg_clean(
+        VM(FakeMachine(review=seen(taint=1 << 12 | 1 << 13)))
+    )  # how it was built
+
+
+def test_what_was_left_is_named() -> None:
+    machine = FakeMachine(review=seen(leaks=["cgroup: /sys/fs/cgroup/a", "mount: tmpfs on /mnt (from none)"]))
+    with pytest.raises(AssertionError) as caught:
+        no_leaks(VM(machine), within=0.5)
+    assert str(caught.value) == (
+        "2 things were left behind that the test began without (kernel 6.1.176)\n"
+        "  cgroup: /sys/fs/cgroup/a\n"
+        "  mount: tmpfs on /mnt (from none)"
+    )
+    assert machine.arguments("review") == [(0, [], True, 0.5)]

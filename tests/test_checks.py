@@ -1,0 +1,84 @@
+"""What is judged after a test, and what not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_kernelfs.checks import fail, findings
+from pytest_kernelfs.errors import KernelfsWarning, KernelMisbehaved
+from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.resources.stack import Resources
+from tests.fake_machine import FakeMachine
+
+BAD = {
+    "log": [[{"seq": 1, "level": 4, "seconds": 1.0, "text": "BUG: x"}]],
+    "lost": 0,
+    "taint": 1 << 9,
+    "leaks": ["cgroup: /a"],
+}
+
+
+def resources(*checks: str, **answers: Any) -> Resources:
+    made = Resources(VM(FakeMachine(**{"review": BAD, **answers})))
+    made.checks = frozenset(checks)
+    return made
+
+
+def headlines(made: Resources) -> list[str]:
+    return [text.splitlines()[0].split(" (")[0] for text in findings(made, ())]
+
+
+def test_everything_is_told() -> None:
+    made = resources("dmesg", "taint", "leaks", "fsck")
+    made.findings.append("xfs_repair found damage")
+    assert headlines(made) == [
+        "xfs_repair found damage",
+        "the kernel logged 1 line of trouble",
+        "the kernel is tainted since this test",
+        "1 thing was left behind that the test began without",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ("dmesg", "the kernel logged 1 line of trouble"),
+        ("taint", "the kernel is tainted since this test"),
+        ("leaks", "1 thing was left behind that the test began without"),
+    ],
+)
+def test_only_what_is_on_is_judged(check: str, told: str) -> None:
+    assert headlines(resources(check)) == [told]
+
+
+def test_nothing_is_asked_of_the_machine_when_all_is_off() -> None:
+    made = resources("fsck")
+    assert findings(made, ()) == []
+    assert made.vm.machine.calls == []  # type: ignore[attr-defined]
+
+
+def test_a_machine_that_is_gone_is_asked_nothing() -> None:
+    made = resources("dmesg")
+    made.vm.machine.destroy()
+    made.findings.append("it was seen before")
+    assert findings(made, ()) == ["it was seen before"]
+
+
+def test_allowed_lines_and_the_start_of_the_test_reach_the_machine() -> None:
+    made = resources("dmesg", "leaks")
+    made.vm.machine.log_start = 42
+    findings(made, ("oom",))
+    assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0)]  # type: ignore[attr-defined]
+
+
+def test_lost_records_are_a_warning() -> None:
+    with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
+        findings(resources("dmesg", review={**BAD, "lost": 17}), ())
+
+
+def test_findings_are_a_misbehaviour_of_the_kernel() -> None:
+    fail([])
+    with pytest.raises(KernelMisbehaved, match=r"^after the test, the first\nthe second$"):
+        fail(["the first", "the second"])
