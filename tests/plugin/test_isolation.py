@@ -104,7 +104,7 @@ def test_tests_that_share_a_machine_are_marked_in_its_log(run: Runner) -> None:
         def test_a(vm): pass
 
         def test_b(vm):
-            marks = [arguments[0] for arguments in vm.machine.arguments("mark")]
+            marks = [arguments[0] for arguments in vm.machine.arguments("begin")]
             assert marks == [f"kernelfs: test_it.py::test_{name}[6.1.176]" for name in "ab"]
         """
     run(source, *ONE, "--kernelfs-isolation", "session").assert_outcomes(passed=2)
