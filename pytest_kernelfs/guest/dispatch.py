@@ -25,7 +25,8 @@ def serve(channel: Any) -> None:
     """
     kind, (first, name), args, kwargs = channel.receive()
     try:
-        function = getattr(importlib.import_module(first), name) if kind == "name" else _compile(first, name)
+        by_name = kind == "name"
+        function = getattr(importlib.import_module(first), name) if by_name else compile_source(first, name)
         value = function(*args, **kwargs)
     except Exception as error:
         channel.send(("error", type(error).__name__, str(error), traceback.format_exc()))
@@ -37,7 +38,8 @@ def serve(channel: Any) -> None:
         channel.send(("error", "DumpError", text, ""))
 
 
-def _compile(source: str, name: str) -> Callable[..., Any]:
+def compile_source(source: str, name: str) -> Callable[..., Any]:
+    """The function of that name which a piece of source defines."""
     namespace: dict[str, Any] = {"__name__": "kernelfs_call"}
     exec(compile(source, f"<vm.call {name}>", "exec"), namespace)
     function: Callable[..., Any] = namespace[name]

@@ -1,0 +1,246 @@
+"""Network namespaces under names that ip(8) knows, joined in pairs."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pytest_kernelfs.guest import netlink, syscalls
+from pytest_kernelfs.guest.dispatch import GuestError, compile_source
+
+FOLDER = "/run/netns"
+INTERFACE = "veth0"
+ADDRESSES = ("10.0.0.1", "10.0.0.2")
+_PREFIX = 24
+# Locally administered.
+_HARDWARE = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
+# linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
+_CLONE_NEWNET = 0x40000000
+_BIND = 4096
+_SIOCGIFFLAGS = 0x8913
+_IFF_RUNNING = 0x40
+_PATIENCE_S = 5.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def path_of(name: str) -> str:
+    return f"{FOLDER}/{name}"
+
+
+def enter(name: str) -> None:
+    """Bring the calling thread, and what it starts, into a namespace."""
+    try:
+        handle = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise GuestError(f"there is no network namespace {name}") from None
+    try:
+        _check(_libc.setns(handle, _CLONE_NEWNET))
+    finally:
+        os.close(handle)
+
+
+def inside(name: str, function: Callable[[], Any]) -> Any:
+    """What ``function`` gives in a namespace: called in a thread of its own, as namespaces are of threads."""
+
+    def enter_and_call() -> Any:
+        enter(name)
+        return function()
+
+    return _in_thread(enter_and_call)
+
+
+def _in_thread(function: Callable[[], Any]) -> Any:
+    outcome: list[Any] = []
+
+    def body() -> None:
+        try:
+            outcome.extend((function(), None))
+        except BaseException as error:
+            outcome.extend((None, error))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def create_pair(left: str, right: str) -> bool:
+    """Make two namespaces, joined by interfaces that are up and have addresses.
+
+    False, and nothing made, if the kernel does not know veth. Raises: GuestError.
+    """
+    os.makedirs(FOLDER, exist_ok=True)
+    for name in (left, right):
+        _in_thread(partial(_create, name))
+    try:
+        inside(left, lambda: _join(right))
+        for own, (name, other) in enumerate(((left, 1), (right, 0))):
+            inside(name, partial(_configure, own, other))
+        for name in (left, right):
+            inside(name, _wait_until_running)
+    except BaseException as error:
+        remove([left, right])
+        if isinstance(error, OSError) and error.errno == errno.EOPNOTSUPP:
+            return False
+        raise
+    return True
+
+
+def _create(name: str) -> None:
+    path = path_of(name)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+    try:
+        _check(_libc.unshare(_CLONE_NEWNET))
+        syscalls.mount("/proc/thread-self/ns/net", path, "none", _BIND)
+    except OSError as error:
+        os.unlink(path)
+        raise GuestError(
+            f"cannot make a network namespace: {error.strerror}; the kernel needs CONFIG_NET_NS"
+        ) from None
+
+
+def _join(right: str) -> None:
+    peer = os.open(path_of(right), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        netlink.add_veth(INTERFACE, _HARDWARE[0], INTERFACE, _HARDWARE[1], peer)
+    finally:
+        os.close(peer)
+
+
+def _configure(own: int, other: int) -> None:
+    index = socket.if_nametoindex(INTERFACE)
+    netlink.set_up(socket.if_nametoindex("lo"))
+    netlink.add_address(index, ADDRESSES[own], _PREFIX)
+    netlink.set_up(index)
+    netlink.add_neighbour(index, ADDRESSES[other], _HARDWARE[other])
+
+
+def _wait_until_running() -> None:
+    """Until the kernel has noticed that the other end is up, it drops what is sent."""
+    deadline = time.monotonic() + _PATIENCE_S
+    request = struct.pack("16sH14x", INTERFACE.encode(), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        while True:
+            flags = struct.unpack_from("H", fcntl.ioctl(handle, _SIOCGIFFLAGS, request), 16)[0]
+            if flags & _IFF_RUNNING:
+                return
+            if time.monotonic() > deadline:
+                raise GuestError(f"the interface {INTERFACE} has no carrier after {_PATIENCE_S:g} s")
+            time.sleep(0.002)
+
+
+def remove(names: list[str]) -> None:
+    """Remove namespaces, with the interfaces and the processes in them; those that are gone are no error."""
+    for name in names:
+        path = path_of(name)
+        try:
+            if _is_namespace(path):
+                _end_processes(path)
+                # At once and here: with the namespace it would go some time later.
+                inside(name, _delete_interface)
+                syscalls.umount(path)
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+
+
+def _is_namespace(path: str) -> bool:
+    return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+
+
+def _delete_interface() -> None:
+    for index, interface in socket.if_nameindex():
+        if interface == INTERFACE:
+            netlink.delete_link(index)
+
+
+def _end_processes(path: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        pids = _processes_in(path)
+        if not pids:
+            return
+        if time.monotonic() > deadline:
+            raise GuestError(f"SIGKILL does not end the processes {pids} in the network namespace {path}")
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.002)
+
+
+def _processes_in(path: str) -> list[int]:
+    inode = os.stat(path).st_ino
+    found = []
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                if os.stat(f"/proc/{pid}/ns/net").st_ino == inode:
+                    found.append(int(pid))
+            except OSError:
+                continue  # it ended
+    return found
+
+
+def call_source(name: str, source: str, function: str, args: list[Any]) -> Any:
+    """Run a function that came as source, in a namespace."""
+    return inside(name, lambda: compile_source(source, function)(*args))
+
+
+def netem(name: str, delay_ns: int, jitter_ns: int, loss: float, rate: int, limit: int) -> bool:
+    """Set netem on what a namespace sends; see ``netlink.set_netem``. False if the kernel has none."""
+    return _if_known(name, lambda index: netlink.set_netem(index, delay_ns, jitter_ns, loss, rate, limit))
+
+
+def clear(name: str) -> None:
+    """Let pass what a namespace sends."""
+    inside(name, lambda: netlink.delete_qdisc(socket.if_nametoindex(INTERFACE)))
+
+
+def stall(name: str, seconds: float, limit: int) -> bool:
+    """Hold back for ``seconds`` what a namespace sends, then send it all in its order.
+
+    At most ``limit`` bytes are held. False if the kernel has no plug.
+    """
+    if not _if_known(name, lambda index: netlink.set_plug(index, limit)):
+        return False
+    try:
+        time.sleep(seconds)
+    finally:
+        inside(name, lambda: netlink.release_plug(socket.if_nametoindex(INTERFACE)))
+    return True
+
+
+def _if_known(name: str, change: Callable[[int], None]) -> bool:
+    def apply() -> None:
+        change(socket.if_nametoindex(INTERFACE))
+
+    try:
+        inside(name, apply)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise GuestError(
+            f"the kernel refused to set that on {INTERFACE} in {name}: {error.strerror}"
+        ) from None
+    return True
+
+
+def _check(result: int) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
