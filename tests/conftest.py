@@ -1,3 +1,3 @@
 """What every test shares."""
 
-pytest_plugins = ["pytester", "tests.documented"]
+pytest_plugins = ["pytester"]

@@ -27,9 +27,8 @@ class Document(pytest.File):
         for block in _BLOCK.finditer(text):
             line = text.count("\n", 0, block.start(1))
             if "def test_" in block[1]:
-                yield Example.from_parent(
-                    self, path=self.path, name=f"line{line + 1}", source=block[1], line=line
-                )
+                name = f"line{line + 1}"
+                yield Example.from_parent(self, path=self.path, name=name, source=block[1], line=line)
 
 
 class Example(pytest.Module):
