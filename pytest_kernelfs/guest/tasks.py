@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
 
 _Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
@@ -34,15 +34,72 @@ def stuck(longer_than: float, interval: float = 0.05, kernel_threads: bool = Fal
     return []
 
 
-def _sample(kernel_threads: bool, only: Iterable[_Task] | None = None) -> dict[_Task, tuple[str, ...]]:
-    """(pid, tid, start time) -> context switches, for each task in state D."""
+class Watch:
+    """Follows the tasks in state D from one look to the next.
+
+    ``stuck`` are those that stayed in it for ``stuck_after`` seconds without once being scheduled, as they
+    were at that moment: dicts as ``stuck()`` gives them, with ``since`` (the time of the look that first
+    saw it), and ``seconds`` counted on for as long as it lasts. At most ``most`` are described;
+    ``not_described`` counts the others.
+    """
+
+    def __init__(self, stuck_after: float, kernel_threads: bool = False, most: int = 50) -> None:
+        self.stuck: list[dict[str, Any]] = []
+        self.not_described = 0
+        self._stuck_after = stuck_after
+        self._kernel_threads = kernel_threads
+        self._most = most
+        self._since: dict[_Task, tuple[float, tuple[str, ...], dict[str, Any] | None]] = {}
+        self._kernels_own: set[str] = set()
+        self._forget_at = 0.0
+
+    def look(self, now: float) -> tuple[int, float]:
+        """How many tasks are in state D now, and for how long the longest of them has been in it."""
+        if now >= self._forget_at:
+            # Most tasks are the kernel's, which are looked at once a second only: numbers are used again.
+            self._kernels_own.clear()
+            self._forget_at = now + 1.0
+        seen = _sample(self._kernel_threads, kernels_own=self._kernels_own)
+        before, self._since = self._since, {}
+        longest = 0.0
+        for key, switches in seen.items():
+            since, last, described = before.get(key, (now, switches, None))
+            if last != switches:
+                since, described = now, None
+            longest = max(longest, now - since)
+            if now - since >= self._stuck_after:
+                described = described or self._note(key, since)
+                described["seconds"] = now - since
+            self._since[key] = since, switches, described
+        return len(seen), longest
+
+    def _note(self, key: _Task, since: float) -> dict[str, Any]:
+        if len(self.stuck) >= self._most:
+            self.not_described += 1
+            return {}
+        described = {**_describe(key, 0.0), "since": since}
+        self.stuck.append(described)
+        return described
+
+
+def _sample(
+    kernel_threads: bool, only: Iterable[_Task] | None = None, kernels_own: set[str] | None = None
+) -> dict[_Task, tuple[str, ...]]:
+    """(pid, tid, start time) -> context switches, for each task in state D.
+
+    What is in ``kernels_own`` is passed over, and kernel threads that are not looked for are added to it.
+    """
     found: dict[_Task, tuple[str, ...]] = {}
-    for pid, tid in _all_tasks() if only is None else [key[:2] for key in only]:
+    for pid, tid in _all_tasks(kernels_own or ()) if only is None else [key[:2] for key in only]:
         folder = f"/proc/{pid}/task/{tid}"
         try:
             with open(folder + "/stat", "rb") as file:
                 fields = file.read().rsplit(b")", 1)[1].split()
-            if fields[0] != b"D" or (int(fields[6]) & _PF_KTHREAD and not kernel_threads):
+            if int(fields[6]) & _PF_KTHREAD and not kernel_threads:
+                if kernels_own is not None:
+                    kernels_own.add(pid)
+                continue
+            if fields[0] != b"D":
                 continue
             if _waits_in(folder) in _BENIGN:
                 continue
@@ -52,9 +109,9 @@ def _sample(kernel_threads: bool, only: Iterable[_Task] | None = None) -> dict[_
     return found
 
 
-def _all_tasks() -> Iterator[tuple[str, str]]:
+def _all_tasks(but: Container[str]) -> Iterator[tuple[str, str]]:
     for pid in os.listdir("/proc"):
-        if pid.isdigit():
+        if pid.isdigit() and pid not in but:
             try:
                 for tid in os.listdir(f"/proc/{pid}/task"):
                     yield pid, tid

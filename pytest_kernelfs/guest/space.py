@@ -1,0 +1,64 @@
+"""How much room is used, and whether it comes back."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import Any
+
+from pytest_kernelfs.guest import syscalls
+
+_POLL_S = 0.05
+
+
+def used(path: str, sync: bool) -> dict[str, Any]:
+    """``used`` bytes and ``how`` they were counted.
+
+    Of a folder: those of the file system that holds it (statfs). Of a file: those that are allocated to it
+    (st_blocks), which for a sparse file behind a loop device or in a thin pool is what was ever
+    written and not discarded. ``sync`` writes dirty data back first.
+    """
+    if sync:
+        syscalls.sync_file_system(path)
+    status = os.stat(path)
+    if stat.S_ISREG(status.st_mode):
+        return {"used": status.st_blocks * 512, "how": "allocated blocks of the file"}
+    room = os.statvfs(path)
+    return {"used": (room.f_blocks - room.f_bfree) * room.f_frsize, "how": "statfs"}
+
+
+def wait_until_used(path: str, at_most: int, within: float, sync: bool) -> dict[str, Any]:
+    """Wait until no more than ``at_most`` bytes are used, up to ``within`` seconds.
+
+    Gives ``used``, ``seconds`` and, if it did not come so far, ``held``: files that were deleted and are
+    still open, as (bytes, path, "pid (command)").
+    """
+    start = time.monotonic()
+    while True:
+        now = used(path, sync)["used"]
+        seconds = time.monotonic() - start
+        if now <= at_most:
+            return {"used": now, "seconds": seconds, "held": []}
+        if seconds >= within:
+            return {"used": now, "seconds": seconds, "held": deleted_but_open(os.stat(path).st_dev)}
+        time.sleep(min(_POLL_S, max(within - seconds, 0.001)))
+
+
+def deleted_but_open(device: int) -> list[tuple[int, str, str]]:
+    """The files on a file system that have no name any more, and a process that has them open."""
+    found: dict[tuple[str, int], tuple[int, str, str]] = {}
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        folder = f"/proc/{pid}"
+        try:
+            for fd in os.listdir(folder + "/fd"):
+                link = f"{folder}/fd/{fd}"
+                status = os.stat(link)
+                if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                    with open(folder + "/comm") as file:
+                        holder = f"{pid} ({file.read().strip()})"
+                    size = status.st_blocks * 512
+                    found[pid, status.st_ino] = size, os.readlink(link).replace(" (deleted)", ""), holder
+        except OSError:
+            continue  # the process ended while we looked
+    return sorted(found.values(), reverse=True)
