@@ -27,23 +27,27 @@ class Document(pytest.File):
         for block in _BLOCK.finditer(text):
             line = text.count("\n", 0, block.start(1))
             if "def test_" in block[1]:
-                name = f"line{line + 1}"
-                yield Example.from_parent(self, path=self.path, name=name, source=block[1], line=line)
+                yield Example.of(self, line, block[1])
 
 
 class Example(pytest.Module):
     """One block. Its lines are numbered as in the document, so that tracebacks and sources are right."""
 
-    def __init__(self, *, source: str, line: int, name: str, parent: pytest.Collector, path: Path) -> None:
-        super().__init__(path=path, parent=parent)
-        self.name = name
-        self._nodeid = f"{parent.nodeid}::{name}"
-        self._source = source
-        self._line = line
-        self.add_marker(pytest.mark.vm)
+    source = ""
+    line = 0
+
+    @classmethod
+    def of(cls, document: Document, line: int, source: str) -> Example:
+        """The block that follows line number ``line`` of the document."""
+        example: Example = cls.from_parent(document, path=document.path)
+        example.name = f"line{line + 1}"
+        example._nodeid = f"{document.nodeid}::{example.name}"
+        example.source, example.line = source, line
+        example.add_marker(pytest.mark.vm)
+        return example
 
     def _getobj(self) -> types.ModuleType:
         module = types.ModuleType(f"{self.path.stem}_{self.name}")
         module.__file__ = str(self.path)
-        exec(compile("\n" * self._line + self._source, str(self.path), "exec"), vars(module))
+        exec(compile("\n" * self.line + self.source, str(self.path), "exec"), vars(module))
         return module
