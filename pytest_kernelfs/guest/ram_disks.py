@@ -1,0 +1,181 @@
+"""Block devices that live in the machine's memory: null_blk, zram, brd, scsi_debug."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import glob
+import os
+import time
+
+from pytest_kernelfs.guest import syscalls
+from pytest_kernelfs.guest.dispatch import GuestError
+
+_CONFIGFS = "/sys/kernel/config"
+_NULL_BLK = _CONFIGFS + "/nullb"
+_ZRAM_CONTROL = "/sys/class/zram-control"
+_POLL_S = 0.005
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def make_null_blk(name: str, attributes: dict[str, str]) -> str:
+    """Make a null_blk device with these attributes of its configfs folder; gives its path."""
+    if not os.path.isdir(_NULL_BLK):
+        try:
+            syscalls.mount("configfs", _CONFIGFS, "configfs")
+        except OSError as error:
+            raise GuestError(f"null_blk is set up through configfs, which is not there: {error}") from None
+    folder = f"{_NULL_BLK}/{name}"
+    os.mkdir(folder)
+    try:
+        for key, value in attributes.items():
+            _set(folder, key, value, "null_blk")
+        _set(folder, "power", "1", "null_blk")
+        # From 6.3 on, the device has the name of the folder.
+        return _appeared([f"/dev/{name}", f"/dev/nullb{_get(folder + '/index')}"])
+    except GuestError:
+        remove_null_blk(name)
+        raise
+
+
+def remove_null_blk(name: str) -> bool:
+    """Remove a null_blk device; False if it is gone already."""
+    folder = f"{_NULL_BLK}/{name}"
+    try:
+        _write(folder + "/power", "0")
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_zram(size: int, algorithm: str) -> str:
+    """Make a zram device, "" for the kernel's own algorithm; gives its path."""
+    number = _get(_ZRAM_CONTROL + "/hot_add")
+    folder = f"/sys/block/zram{number}"
+    try:
+        if algorithm:
+            _set_algorithm(folder, algorithm)
+        _set(folder, "disksize", str(size), "zram")
+        return _appeared([f"/dev/zram{number}"])
+    except GuestError:
+        remove_zram(f"/dev/zram{number}")
+        raise
+
+
+def remove_zram(path: str, patience: float = 5.0) -> bool:
+    """Remove a zram device; False if it is gone already. While it is in use, wait ``patience`` seconds."""
+    name = os.path.basename(path)
+    folder = f"/sys/block/{name}"
+    deadline = time.monotonic() + patience
+    while True:
+        if not os.path.isdir(folder):
+            return False
+        try:
+            _write(folder + "/reset", "1")
+            _write(_ZRAM_CONTROL + "/hot_remove", name[len("zram") :])
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ENOENT):
+                return False
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise GuestError(f"cannot remove {path}: {error.strerror}") from None
+        time.sleep(_POLL_S)
+
+
+def zram_usage(path: str) -> tuple[int, int, int]:
+    """Bytes: of the data that was stored, of that compressed, of memory used."""
+    words = _get(f"/sys/block/{os.path.basename(path)}/mm_stat").split()
+    return int(words[0]), int(words[1]), int(words[2])
+
+
+def find_brd(number: int, size: int) -> str:
+    """The path of a brd device, once it is there with that size in bytes."""
+    path = _appeared([f"/dev/ram{number}"])
+    real = int(_get(f"/sys/block/ram{number}/size")) * 512
+    if real != size:
+        raise GuestError(
+            f"{path} has {real} bytes instead of {size}; a brd that is built into the kernel takes its "
+            "size from the kernel's command line"
+        )
+    return path
+
+
+def find_scsi_debug(size: int, timeout: float) -> str:
+    """The path of the disk of scsi_debug, once the kernel has found it; it looks in the background."""
+    pattern = "/sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*"
+    deadline = time.monotonic() + timeout
+    while True:
+        for folder in glob.glob(pattern):
+            if int(_get(folder + "/size") or 0) * 512 == size:
+                path = "/dev/" + os.path.basename(folder)
+                if os.path.exists(path):
+                    return path
+        if time.monotonic() > deadline:
+            raise GuestError(
+                f"scsi_debug was loaded, but no disk of {size} bytes appeared within {timeout:g} s; "
+                f"there are: {', '.join(glob.glob(pattern)) or 'none'}"
+            )
+        time.sleep(_POLL_S)
+
+
+def unload(module: str, patience: float = 5.0) -> bool:
+    """Unload a module; False if it is not loaded. While it is in use, wait ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while _libc.delete_module(module.encode(), os.O_NONBLOCK):
+        code = ctypes.get_errno()
+        if code == errno.ENOENT:
+            return False
+        if code not in (errno.EWOULDBLOCK, errno.EBUSY) or time.monotonic() > deadline:
+            raise GuestError(
+                f"cannot unload the module {module}: {os.strerror(code)}; something may still use its devices"
+            )
+        time.sleep(_POLL_S)
+    return True
+
+
+def _set_algorithm(folder: str, algorithm: str) -> None:
+    try:
+        _write(folder + "/comp_algorithm", algorithm)
+    except OSError:
+        known = _get(folder + "/comp_algorithm").replace("[", "").replace("]", "")
+        raise GuestError(
+            f"zram of this kernel has no algorithm {algorithm!r} at hand; it names: {known}; "
+            "others may come with a module (vm.modprobe)"
+        ) from None
+
+
+def _set(folder: str, key: str, value: str, what: str) -> None:
+    try:
+        _write(f"{folder}/{key}", value)
+    except FileNotFoundError:
+        known = ", ".join(sorted(os.listdir(folder)))
+        raise GuestError(f"{what} of this kernel has no attribute {key!r}; it has: {known}") from None
+    except OSError as error:
+        raise GuestError(f"{what} refused {key}={value}: {error.strerror}") from None
+
+
+def _write(path: str, text: str) -> None:
+    # Without O_CREAT: an attribute that is not there is to be told as such.
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def _get(path: str) -> str:
+    with open(path) as file:
+        return file.read().strip()
+
+
+def _appeared(paths: list[str], timeout: float = 5.0) -> str:
+    deadline = time.monotonic() + timeout
+    while True:
+        for path in paths:
+            if os.path.exists(path):
+                return path
+        if time.monotonic() > deadline:
+            raise GuestError(f"none of {', '.join(paths)} appeared within {timeout:g} s")
+        time.sleep(_POLL_S)
