@@ -19,10 +19,28 @@ if TYPE_CHECKING:
     from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import Disk, DiskFactory
+    from pytest_kernelfs.resources.dm import DmDevice
+    from pytest_kernelfs.resources.dm_factory import DmFactory
+    from pytest_kernelfs.resources.dm_faults import Delay, Flakey
+    from pytest_kernelfs.resources.dm_log_writes import LogWrites
+    from pytest_kernelfs.resources.dm_snapshot import Snapshot, SnapshotOrigin, SnapshotStatus
+    from pytest_kernelfs.resources.dm_thin import Thin, ThinPool, ThinPoolStatus
     from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
     from pytest_kernelfs.resources.preparation import Preparation, Preparer
+    from pytest_kernelfs.resources.ram_disks import (
+        Brd,
+        BrdFactory,
+        NullBlk,
+        NullBlkFactory,
+        RamDisk,
+        ScsiDebug,
+        ScsiDebugFactory,
+        Zram,
+        ZramFactory,
+        ZramUsage,
+    )
 
 __version__ = "0.1.0"
 
@@ -31,23 +49,44 @@ _HOMES = {
     "AssertNoDstate": "fixtures.tasks",
     "AssertNoLeaks": "fixtures.checks",
     "AssertUmountUnder": "fixtures.umounts",
+    "Brd": "resources.ram_disks",
+    "BrdFactory": "resources.ram_disks",
     "Checkpoint": "machines.vm",
     "CommandResult": "machines.vm",
+    "Delay": "resources.dm_faults",
     "Disk": "resources.disk",
     "DiskFactory": "resources.disk",
+    "DmDevice": "resources.dm",
+    "DmFactory": "resources.dm_factory",
+    "Flakey": "resources.dm_faults",
     "Kernel": "kernels.kernel",
     "KernelVersion": "kernels.version",
+    "LogWrites": "resources.dm_log_writes",
     "LoopDevice": "resources.loop",
     "LoopDeviceFactory": "resources.loop",
     "Measurement": "measure",
+    "NullBlk": "resources.ram_disks",
+    "NullBlkFactory": "resources.ram_disks",
     "Overlay": "resources.overlay",
     "OverlayFactory": "resources.overlay",
     "Preparation": "resources.preparation",
     "Preparer": "resources.preparation",
+    "RamDisk": "resources.ram_disks",
+    "ScsiDebug": "resources.ram_disks",
+    "ScsiDebugFactory": "resources.ram_disks",
+    "Snapshot": "resources.dm_snapshot",
+    "SnapshotOrigin": "resources.dm_snapshot",
+    "SnapshotStatus": "resources.dm_snapshot",
+    "Thin": "resources.dm_thin",
+    "ThinPool": "resources.dm_thin",
+    "ThinPoolStatus": "resources.dm_thin",
     "UmountRun": "probes.umount",
     "VM": "machines.vm",
     "Xfs": "resources.filesystem",
     "XfsFactory": "resources.filesystem",
+    "Zram": "resources.ram_disks",
+    "ZramFactory": "resources.ram_disks",
+    "ZramUsage": "resources.ram_disks",
 }
 
 __all__ = [
@@ -56,22 +95,43 @@ __all__ = [
     "AssertNoDstate",
     "AssertNoLeaks",
     "AssertUmountUnder",
+    "Brd",
+    "BrdFactory",
     "Checkpoint",
     "CommandResult",
+    "Delay",
     "Disk",
     "DiskFactory",
+    "DmDevice",
+    "DmFactory",
+    "Flakey",
     "Kernel",
     "KernelVersion",
+    "LogWrites",
     "LoopDevice",
     "LoopDeviceFactory",
     "Measurement",
+    "NullBlk",
+    "NullBlkFactory",
     "Overlay",
     "OverlayFactory",
     "Preparation",
     "Preparer",
+    "RamDisk",
+    "ScsiDebug",
+    "ScsiDebugFactory",
+    "Snapshot",
+    "SnapshotOrigin",
+    "SnapshotStatus",
+    "Thin",
+    "ThinPool",
+    "ThinPoolStatus",
     "UmountRun",
     "Xfs",
     "XfsFactory",
+    "Zram",
+    "ZramFactory",
+    "ZramUsage",
 ]
 
 
