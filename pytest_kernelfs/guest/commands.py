@@ -8,6 +8,9 @@ import subprocess
 import time
 from typing import Any
 
+from pytest_kernelfs.guest import oom
+from pytest_kernelfs.guest.dispatch import GuestError
+
 _GRACE_S = 2.0
 
 
@@ -26,19 +29,24 @@ def run(
     environment = dict(os.environ, **(env or {}))
     start = time.monotonic()
     try:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command] if isinstance(command, str) else command,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            cwd=cwd,
-            env=environment,
-        )
-    except FileNotFoundError as error:
-        return _result(127, b"", str(error).encode() + b"\n", start)
-    except PermissionError as error:
-        return _result(126, b"", str(error).encode() + b"\n", start)
+        with oom.expendable():
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                cwd=cwd,
+                env=environment,
+            )
+    except OSError as error:
+        if cwd is not None and error.filename == cwd:
+            raise GuestError(f"cannot run a command in the folder {cwd}: {error.strerror}") from None
+        if isinstance(error, FileNotFoundError):
+            return _result(127, b"", str(error).encode() + b"\n", start)
+        if isinstance(error, PermissionError):
+            return _result(126, b"", str(error).encode() + b"\n", start)
+        raise GuestError(f"cannot start the command {command!r}: {error.strerror}") from None
     try:
         stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:

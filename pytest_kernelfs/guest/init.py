@@ -162,9 +162,10 @@ def _import_all() -> None:
 def _converse_and_exit(last_was_killed: bool) -> NoReturn:
     from execnet import gateway_base
 
-    from pytest_kernelfs.guest import audit, dispatch
+    from pytest_kernelfs.guest import audit, dispatch, oom
 
     os.setsid()
+    oom.protect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         audit.remember()

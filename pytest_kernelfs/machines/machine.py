@@ -21,12 +21,19 @@ class MachineSpec:
 
 @dataclass(frozen=True)
 class DiskSpec:
-    """A disk to attach: ``size`` in bytes; speeds in bytes or operations per second, 0 for no limit."""
+    """A disk to attach: ``size`` in bytes; speeds in bytes or operations per second, 0 for no limit.
+
+    ``cache`` is "writeback" for a disk that announces a volatile write cache, "writethrough" for one
+    without; ``sector_size`` is in bytes; ``power_cut`` has it keep the record that a power cut is made from.
+    """
 
     size: int
     write_bps: int = 0
     read_bps: int = 0
     iops: int = 0
+    cache: str = "writeback"
+    sector_size: int = 512
+    power_cut: bool = False
 
 
 class Machine(Protocol):
@@ -66,6 +73,12 @@ class Machine(Protocol):
         """Save the machine with its disks, for forks to start from; it ends with that.
 
         Raises besides: UsageError if it was not started with ``start_writable``.
+        """
+
+    def sysrq(self, keys: str, timeout: float) -> str:
+        """Press magic SysRq keys from outside, and give what the kernel printed: works where calls do not.
+
+        Raises besides: GuestTimeout if the kernel takes no key.
         """
 
     def console(self) -> str:
@@ -109,6 +122,16 @@ class Provider(Protocol):
 
     def fork_if_room(self, saved: Saved) -> Machine | None:
         """The same, or None if there is no room now; called in other threads."""
+
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> Machine:
+        """Cut the power of a machine; gives another of its size that started with ``kernel``.
+
+        That has the same disks, by serial number. They hold what had been flushed to them, if ``keep`` is
+        "flushed", or all that had been written to them, if it is "written".
+
+        Raises: UsageError, with the machine still running, if a disk has no record of what was flushed;
+        as ``start``.
+        """
 
     def collect(self) -> list[str]:
         """Remove what runs that were killed left behind; gives a line for each."""

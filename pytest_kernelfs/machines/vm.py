@@ -190,6 +190,18 @@ class VM:
         self.saved = self.machine.save()
         return Checkpoint(self.saved, kept)
 
+    def sysrq(self, keys: str, *, timeout: float = 30.0) -> str:
+        """Press magic SysRq keys from outside, and give what the kernel printed.
+
+        "w" tells of the tasks in uninterruptible sleep, "l" what each processor does, "t" tells of all tasks.
+        The keys are pressed on the serial console, so this works while the machine answers nothing else.
+
+        Raises: GuestTimeout if the kernel takes no key in time; KernelPanic or KernelMisbehaved if it died.
+        """
+        if not keys.isascii() or not keys.isalnum():
+            raise UsageError(f"vm.sysrq: {keys!r} are no sysrq keys; give letters and digits, such as 'w'")
+        return self.machine.sysrq(keys, timeout)
+
     def dmesg(self, since: int | None = None) -> list[LogRecord]:
         """The kernel's log from the record number ``since`` on: 0 for all, by default from its start.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs.guest import commands
+from pytest_kernelfs.guest.dispatch import GuestError
 
 LONG = 30.0
 
@@ -123,3 +124,8 @@ def test_a_process_outside_of_the_group_that_holds_the_output_is_told(
     result = commands.run("setsid sh -c 'echo $$; exec sleep 600' & wait", 0.5)
     os.kill(int(result["stdout"]), signal.SIGKILL)
     assert (result["rc"], result["stuck"]) == (None, "a process outside the group holds its output open")
+
+
+def test_a_missing_working_folder_is_no_missing_command() -> None:
+    with pytest.raises(GuestError, match="in the folder /nowhere: No such file"):
+        commands.run(["true"], 5, cwd="/nowhere")

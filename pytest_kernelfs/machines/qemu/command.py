@@ -14,6 +14,9 @@ from pytest_kernelfs.machines.qemu.binary import Qemu
 QMP_SOCKET = "qmp"
 AGENT_SOCKET = "agent"
 CONSOLE = "console.log"
+CONSOLE_SOCKET = "serial"
+# The name of the serial console's other end in QEMU.
+CONSOLE_DEVICE = "console"
 # Beside a saved machine's memory: the first part of its kernel.
 KERNEL_HEAD = "kernel-head"
 
@@ -23,8 +26,14 @@ _FIRST_SLOT = 0x10
 # Every port costs each fork 3 ms: firmware tables and devices to restore.
 DISK_PORTS = 8
 
-# panic=-1 with -no-reboot makes QEMU end the moment a kernel panics. Warnings and worse reach the console.
-KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 loglevel=5 random.trust_cpu=on net.ifnames=0"
+# Warnings and worse reach the console.
+CONSOLE_LOGLEVEL = 5
+# panic=-1 with -no-reboot makes QEMU end the moment a kernel panics. Distributions forbid most sysrq keys.
+# The log is read after a test: one of 128 KiB, as most have, may have lost its beginning by then.
+KERNEL_ARGUMENTS = (
+    f"console=ttyS0 panic=-1 loglevel={CONSOLE_LOGLEVEL} sysrq_always_enabled log_buf_len=1M "
+    "random.trust_cpu=on net.ifnames=0"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,11 @@ class Launch:
 def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> list[str]:
     """The command; sockets and the console lie in ``folder``, ``disks`` are options for disks."""
     kernel, spec = launch.kernel, launch.spec
-    console = f"file,id=console,path={_escaped(folder / CONSOLE)},append=on"
+    # What is printed is thrown away while nobody is connected, yet always logged before.
+    console = (
+        f"socket,id={CONSOLE_DEVICE},path={_escaped(folder / CONSOLE_SOCKET)},server=on,wait=off,"
+        f"logfile={_escaped(folder / CONSOLE)},logappend=on"
+    )
     return [
         str(launch.qemu.path),
         "-name", f"kernelfs-{kernel.version}",
@@ -64,7 +77,7 @@ def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> lis
         *_machine(launch), *_accelerator(launch.accel),
         "-smp", str(spec.cpus),
         *_boot(launch),
-        "-chardev", console, "-serial", "chardev:console",
+        "-chardev", console, "-serial", f"chardev:{CONSOLE_DEVICE}",
         "-qmp", f"unix:{_escaped(folder / QMP_SOCKET)},server=on,wait=off",
         "-device", "vmgenid,guid=auto",
         "-device", "virtio-rng-pci",

@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -24,14 +25,22 @@ from pytest_kernelfs.errors import (
 from pytest_kernelfs.guest import fork
 from pytest_kernelfs.guest.init import WAITING
 from pytest_kernelfs.machines import lease
-from pytest_kernelfs.machines.admission import Slot
+from pytest_kernelfs.machines.admission import NO_SLOT, Slot
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
-from pytest_kernelfs.machines.qemu.command import AGENT_SOCKET, CONSOLE, QMP_SOCKET, Launch, qemu_command
+from pytest_kernelfs.machines.qemu.command import (
+    AGENT_SOCKET,
+    CONSOLE,
+    CONSOLE_SOCKET,
+    QMP_SOCKET,
+    Launch,
+    qemu_command,
+)
 from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.process import QemuProcess
 from pytest_kernelfs.machines.qemu.qmp import DEFAULT_TIMEOUT_S, Monitor
 from pytest_kernelfs.machines.qemu.saved import QemuSaved
+from pytest_kernelfs.machines.qemu.sysrq import SerialKeys
 from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
@@ -96,7 +105,8 @@ class QemuMachine:
         deadline = time.monotonic() + timeout
         try:
             self._channel = GuestChannel(self._connect(AGENT_SOCKET, deadline))
-            self.log_start = self._channel.call("name", call_payload(fork.adopt), _identity(), {}, timeout)
+            left = max(deadline - time.monotonic(), 0.0)
+            self.log_start = self._channel.call("name", call_payload(fork.adopt), _identity(), {}, left)
         except GuestTimeout:
             raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
         except (ChannelLost, OSError) as error:
@@ -148,11 +158,24 @@ class QemuMachine:
         except ChannelLost as lost:
             self._died = self._explain(str(lost))
             raise self._died from None
-        except GuestTimeout:
-            panic = panic_text(self.console())
-            if panic is None:
+        except GuestTimeout as late:
+            if panic_text(self.console()) is None and not self._process.ended():
                 raise
-            self._died = self._panicked(panic)
+            self._died = self._explain(str(late))
+            raise self._died from None
+
+    def sysrq(self, keys: str, timeout: float) -> str:
+        if self._process.ended():
+            raise self._died or self._explain("before a sysrq key was pressed")
+        deadline = time.monotonic() + timeout
+        try:
+            serial = SerialKeys(self.monitor, self._connect(CONSOLE_SOCKET, deadline), self._folder / CONSOLE)
+            with closing(serial):
+                return serial.ask(keys, timeout)
+        except (ChannelLost, InfrastructureError, OSError) as error:
+            if not self._process.ended(_LAST_WORDS_S):
+                raise InfrastructureError(f"cannot press sysrq keys: {error}") from None
+            self._died = self._died or self._explain(str(error))
             raise self._died from None
 
     def _explain(self, seen: str) -> KernelfsError:
@@ -258,10 +281,32 @@ class QemuMachine:
 
     def _bring(self, plug: Plug) -> list[str]:
         """Give the machine its own copy of a saved disk: an empty image on top of it."""
-        if plug.base is not None:
-            with explain_os_errors("copy a disk", self.data):
-                shutil.copyfile(plug.base, self.data / plug.base.name)
+        with explain_os_errors("copy a disk", self.data):
+            if plug.base is not None:
+                shutil.copyfile(plug.base, plug.image(self.data))
+            if plug.spec.power_cut:
+                plug.log(self.data).touch()
         return plug.options(self.data)
+
+    @property
+    def plugs(self) -> tuple[Plug, ...]:
+        """Its disks."""
+        return self._plugs if self._disks is None else self._disks.plugs
+
+    def cut_power(self) -> Slot:
+        """End the machine with no chance to write or flush anything more; gives its room for another.
+
+        Its files stay until ``destroy``. Raises: InfrastructureError.
+        """
+        self.console()
+        self._process.freeze()
+        self._process.kill()
+        slot, self.slot = self.slot, NO_SLOT
+        return slot
+
+    def adopt_disk(self, plug: Plug, content: Path) -> None:
+        """Plug in a disk of a machine that ended; ``content`` is moved. Raises: InfrastructureError."""
+        self._bay().adopt(plug, content)
 
     def _remove_folders(self) -> None:
         for folder in (self._folder, self._data):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from pytest_kernelfs.cache import explain_os_errors
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.tools import need
 
 _OOM_SCORE = "500"
 _STDERR = "qemu.stderr"
+_FREEZE_S = 5.0
 
 
 class QemuProcess:
@@ -63,9 +67,29 @@ class QemuProcess:
         code = self._process.poll()
         return f"exit code {code}{': ' + text if text else ''}" if code is not None else text
 
+    def freeze(self) -> None:
+        """Stop all its threads, each after the system call it is in: no write is left half done.
+
+        Raises: InfrastructureError if one does not stop.
+        """
+        deadline = time.monotonic() + _FREEZE_S
+        self._process.send_signal(signal.SIGSTOP)
+        while not all(_stopped(task) for task in Path(f"/proc/{self._process.pid}/task").glob("*")):
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"QEMU does not stop within {_FREEZE_S:g} s")
+            time.sleep(0.001)
+
     def kill(self) -> None:
         """End it at once and wait for it."""
         with self._ending:
             if self._process.poll() is None:
                 self._process.kill()
             self._process.wait()
+
+
+def _stopped(task: Path) -> bool:
+    try:
+        state = (task / "stat").read_bytes().rsplit(b")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return True  # it has ended
+    return state in (b"T", b"t", b"Z", b"X")

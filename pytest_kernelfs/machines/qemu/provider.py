@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import final
@@ -17,8 +17,8 @@ from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
 from pytest_kernelfs.machines.housekeeping import tidy
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
-from pytest_kernelfs.machines.machine import MachineSpec, Saved, Settings
-from pytest_kernelfs.machines.qemu import template
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved, Settings
+from pytest_kernelfs.machines.qemu import power, template
 from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
@@ -91,7 +91,8 @@ class QemuProvider:
         slot = self._admission(spec).try_enter() if folder.is_dir() else None
         if slot is None:
             return None
-        with _given_back(slot):
+        with _given_back(slot), template.in_use(folder):
+            template.check(folder)
             return self._restore(launch, folder, slot)
 
     @contextmanager
@@ -109,7 +110,7 @@ class QemuProvider:
     def _start(self, launch: Launch, slot: Slot) -> QemuMachine:
         if self._forks_work:
             try:
-                return self._fork(launch, slot)
+                return self._from_template(launch, lambda folder: self._restore(launch, folder, slot))
             except _ForksFail as failure:
                 self._forks_work = False
                 _warn(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
@@ -127,21 +128,32 @@ class QemuProvider:
             )
         return self._launches[kernel, spec]
 
-    def _fork(self, launch: Launch, slot: Slot) -> QemuMachine:
+    def _from_template(self, launch: Launch, restore: Callable[[Path], QemuMachine]) -> QemuMachine:
+        """A machine that ``restore`` made from the folder of the template, which is made if there is none.
+
+        One that cannot be restored is thrown away and made anew, once. Raises: _ForksFail if that does
+        not help, or there is no room for a template; InfrastructureError if the kernel does not boot.
+        """
         key = template.template_key(launch)
         try:
-            folder = self._template(key, launch)
+            return self._restored(self._template(key, launch), restore)
         except _NoRoom as error:
             raise _ForksFail(str(error)) from None
-        try:
-            return self._restore(launch, folder, slot)
-        except (InfrastructureError, OSError):
+        except _NotRestored:
             self._templates.discard(key)
         try:
-            return self._restore(launch, self._template(key, launch), slot)
-        except (InfrastructureError, OSError) as error:
+            return self._restored(self._template(key, launch), restore)
+        except (InfrastructureError, _NotRestored) as error:
             self._templates.discard(key)
             raise _ForksFail(str(error)) from None
+
+    def _restored(self, folder: Path, restore: Callable[[Path], QemuMachine]) -> QemuMachine:
+        try:
+            with template.in_use(folder):
+                template.check(folder)
+                return restore(folder)
+        except (InfrastructureError, OSError) as error:
+            raise _NotRestored(str(error)) from error
 
     def _template(self, key: str, launch: Launch) -> Path:
         try:
@@ -176,9 +188,8 @@ class QemuProvider:
 
     def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
-        with template.in_use(folder):
-            memory = Memory(folder / template.MEMORY, shared=False)
-            return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
+        memory = Memory(folder / template.MEMORY, shared=False)
+        return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
 
     def _resume(self, launch: Launch, folder: Path, slot: Slot, plugs: Sequence[Plug] = ()) -> QemuMachine:
         """A machine that goes on from the state in ``folder``; only a machine that runs takes the slot."""
@@ -195,13 +206,15 @@ class QemuProvider:
     def start_writable(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
         """A fork whose memory is a copy of the template's, so that it can be saved in its turn."""
         launch = self._launch(kernel, spec)
-        key = template.template_key(launch)
         with self._room(spec) as slot:
             try:
-                return self._restore_writable(launch, self._template(key, launch), slot)
-            except (InfrastructureError, OSError):
-                self._templates.discard(key)
-            return self._restore_writable(launch, self._template(key, launch), slot)
+                return self._from_template(
+                    launch, lambda folder: self._restore_writable(launch, folder, slot)
+                )
+            except _ForksFail as failure:
+                raise InfrastructureError(
+                    f"kernel {kernel.release} cannot be forked, so no machine can be prepared: {failure}"
+                ) from None
 
     def _restore_writable(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         data = lease.make_data_folder(self._scratch)
@@ -227,6 +240,26 @@ class QemuProvider:
         with _given_back(slot):
             return self._resume(saved.launch, saved.folder, slot, saved.plugs)
 
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> QemuMachine:
+        """Cut the power of a machine; gives another with its disks, in the room of the first."""
+        assert isinstance(machine, QemuMachine)
+        plugs = machine.plugs
+        power.check(plugs, keep)
+        launch = self._launch(kernel, machine.launch.spec)
+        try:
+            with _given_back(machine.cut_power()) as slot:
+                contents = [power.content(plug, machine.data, keep) for plug in plugs]
+                successor = self._start(launch, slot)
+                try:
+                    for plug, content in zip(plugs, contents, strict=True):
+                        successor.adopt_disk(plug, content)
+                except BaseException:
+                    successor.destroy()
+                    raise
+        finally:
+            machine.destroy()
+        return successor
+
     def collect(self) -> list[str]:
         """Remove what runs that were killed left behind; gives a line for each."""
         return lease.collect(self._scratch)
@@ -241,10 +274,10 @@ class QemuProvider:
 
 
 @contextmanager
-def _given_back(slot: Slot) -> Iterator[None]:
+def _given_back(slot: Slot) -> Iterator[Slot]:
     """Give the slot back if the block fails."""
     try:
-        yield
+        yield slot
     except BaseException:
         slot.release()
         raise
@@ -256,6 +289,10 @@ def _warn(text: str) -> None:
 
 class _ForksFail(Exception):
     """Why machines cannot be forked here."""
+
+
+class _NotRestored(Exception):
+    """Why a template could not be restored."""
 
 
 class _NoRoom(InfrastructureError):

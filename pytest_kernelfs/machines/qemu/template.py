@@ -94,6 +94,16 @@ def backed(launch: Launch, memory: Memory, *, incoming: bool = False) -> Launch:
     return replace(launch, memory=memory, incoming=incoming)
 
 
+def check(folder: Path) -> None:
+    """Raises: InfrastructureError if a file of the template is empty, as a crash of the host may leave it.
+
+    QEMU would wait for the rest of such a state until its time is up.
+    """
+    for name in (STATE, MEMORY, KERNEL_HEAD):
+        if not (folder / name).stat().st_size:
+            raise InfrastructureError(f"the file {name} of the template {folder} is empty")
+
+
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Hold the shared lock of a template. Raises: OSError if it is gone."""
@@ -142,7 +152,16 @@ def load_from(path: Path) -> str:
 
 
 def finish(folder: Path, kernel: Path, facts: dict[str, object]) -> None:
-    """Complete a template's folder: the head of its kernel, its lock, and what people may want to know."""
+    """Complete a template's folder: the head of its kernel, its lock, and what people may want to know.
+
+    All is on disk after that, so that a host that crashes leaves no template that only looks whole.
+    """
     (folder / KERNEL_HEAD).write_bytes(kernel_head(kernel))
     (folder / _LOCK).touch()
     (folder / "template.json").write_text(json.dumps(facts, indent=1))
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

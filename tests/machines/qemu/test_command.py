@@ -40,6 +40,11 @@ def test_a_panic_ends_the_machine_and_is_seen_on_the_console(launch: Launch) -> 
     assert {"console=ttyS0", "panic=-1"} <= set(arguments.split())
 
 
+def test_sysrq_keys_are_allowed_whatever_the_distribution_says(launch: Launch) -> None:
+    (arguments,) = options(line(launch), "-append")
+    assert "sysrq_always_enabled" in arguments.split()
+
+
 def test_size_and_processors_are_those_of_the_spec(launch: Launch) -> None:
     command = line(replace(launch, spec=MachineSpec(768 << 20, 3)))
     assert options(command, "-m") == ["768M"]
@@ -49,14 +54,14 @@ def test_size_and_processors_are_those_of_the_spec(launch: Launch) -> None:
 def test_nothing_listens_on_the_network(launch: Launch) -> None:
     command = " ".join(line(launch))
     assert not re.search(r"\b(tcp|telnet|vnc|spice|netdev|hostfwd)\b", command)
-    sockets = re.findall(r"(?:unix:|socket,\S*path=)([^, ]+)", command)
-    assert sorted(sockets) == [f"{FOLDER}/agent", f"{FOLDER}/qmp"]
+    sockets = re.findall(r"(?:unix:|socket,id=\w+,path=)([^, ]+)", command)
+    assert sorted(sockets) == [f"{FOLDER}/agent", f"{FOLDER}/qmp", f"{FOLDER}/serial"]
 
 
 def test_the_console_is_kept_in_the_machines_folder(launch: Launch) -> None:
     command = line(launch)
     (console,) = (value for value in options(command, "-chardev") if "console.log" in value)
-    assert f"path={FOLDER}/console.log" in console
+    assert f"logfile={FOLDER}/console.log,logappend=on" in console
     assert options(command, "-serial") == ["chardev:console"]
 
 
