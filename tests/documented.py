@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+# The tutorial is left out: it shows what a failure looks like.
+MORE = (DOCS / "fixtures.md",)
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix == ".md" and file_path.is_relative_to(DOCS):
+    if file_path.suffix == ".md" and (file_path.is_relative_to(DOCS / "resources") or file_path in MORE):
         return Document.from_parent(parent, path=file_path)
     return None
 
@@ -41,7 +43,7 @@ class Example(pytest.Module):
         """The block that follows line number ``line`` of the document."""
         example: Example = cls.from_parent(document, path=document.path)
         example.name = f"line{line + 1}"
-        example._nodeid = f"{document.nodeid}::{example.name}"
+        example._nodeid = f"{document.nodeid}::{example.name}"  # type: ignore[attr-defined]
         example.source, example.line = source, line
         example.add_marker(pytest.mark.vm)
         return example
