@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelfs.config import Config
-from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.errors import KernelfsError, UsageError
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel, Resolver
     from pytest_kernelfs.kernels.settings import Progress
-    from pytest_kernelfs.machines.machine import MachineSpec, Saved
+    from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved
     from pytest_kernelfs.machines.pool import MachinePool
     from pytest_kernelfs.machines.qemu.provider import QemuProvider
     from pytest_kernelfs.report.results import ResultTable
@@ -141,6 +141,18 @@ class Run:
 
             self._pool = MachinePool(self.provider)
         return self._pool
+
+    def power_cut(self, machine: Machine, keep: str, kernel: str | Kernel | None) -> Machine:
+        """Cut the power of the machine handed out; ``kernel`` is a spec, a Kernel, or None for the same.
+
+        Raises: UsageError, KernelNotFound, InfrastructureError.
+        """
+        if isinstance(kernel, str):
+            candidates = self.resolver.resolve([kernel])
+            if len(candidates) != 1:
+                raise UsageError(f"vm.power_cut: kernel={kernel!r} names {len(candidates)} kernels; name one")
+            kernel = self.kernel(candidates[0])
+        return self.pool.power_cut(machine, keep, kernel or machine.kernel)
 
     @property
     def machine_spec(self) -> MachineSpec:

@@ -60,6 +60,14 @@ class MachinePool:
             return self.provider.fork(wish.saved)
         return self.provider.start(wish.kernel, wish.spec)
 
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> Machine:
+        """Cut the power of the machine handed out; gives what serves its test, and no other, from now on.
+
+        Raises: as the provider's.
+        """
+        self._key = None
+        return self.provider.power_cut(machine, keep, kernel)
+
     def sweep(self) -> None:
         """Once a run, remove what runs that were killed left behind."""
         if not self._swept:

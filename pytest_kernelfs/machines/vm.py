@@ -15,9 +15,14 @@ from pytest_kernelfs.machines.machine import Machine, Saved
 from pytest_kernelfs.machines.source import self_contained_source
 
 DEFAULT_TIMEOUT_S = 60.0
+POWER_CUT_KEEPS = ("flushed", "written")
 # What the channel and a killed command may take on top of a command's own time.
 _GRACE_S = 10.0
 _CHUNK = 1 << 20
+
+
+# Cuts the power of a machine and gives the one that comes after it: what disks keep, and the kernel for it.
+Cutter = Callable[[Machine, str, "str | Kernel | None"], Machine]
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class VM:
         self.machine = machine
         self.saved: Saved | None = None
         self.kept = {}
+        self.cutter: Cutter | None = None
+        """Does what ``power_cut`` needs of the run; None for a machine whose power is not to be cut."""
+        self.after_power_cut: list[Callable[[], None]] = []
+        """Called, in order, when another machine has taken the place of one that lost its power."""
         self._wedged = False
 
     def __repr__(self) -> str:
@@ -201,6 +210,32 @@ class VM:
         if not keys.isascii() or not keys.isalnum():
             raise UsageError(f"vm.sysrq: {keys!r} are no sysrq keys; give letters and digits, such as 'w'")
         return self.machine.sysrq(keys, timeout)
+
+    def power_cut(self, *, keep: str = "flushed", kernel: str | Kernel | None = None) -> None:
+        """Cut the power, and go on with a machine that has just booted and has the same disks.
+
+        With ``keep="flushed"`` a disk has lost what its write cache held: only what was written before
+        the last flush is there. With ``keep="written"`` all that the guest's kernel had written to it is.
+        ``kernel`` is a spec as for --kernel, or a Kernel; by default it boots the same.
+
+        This object and the test's disks are good for the new machine (a disk may have another ``path``). All
+        else is gone: mounts, loop devices, processes, files in memory.
+
+        Raises: UsageError, with the machine still running, if a disk was not made for this, or for a wrong
+        spec; KernelNotFound; InfrastructureError.
+        """
+        if keep not in POWER_CUT_KEEPS:
+            known = ", ".join(map(repr, POWER_CUT_KEEPS))
+            raise UsageError(f"vm.power_cut: keep={keep!r} is none of {known}")
+        if self.cutter is None:
+            raise UsageError(
+                "vm.power_cut: only the machine of the fixture 'vm' can have its power cut; a machine that "
+                "is being prepared is saved, and forks of it can"
+            )
+        self.machine = self.cutter(self.machine, keep, kernel)
+        self._wedged = False
+        for tell in self.after_power_cut:
+            tell()
 
     def dmesg(self, since: int | None = None) -> list[LogRecord]:
         """The kernel's log from the record number ``since`` on: 0 for all, by default from its start.

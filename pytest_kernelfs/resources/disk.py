@@ -13,26 +13,31 @@ from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, format_size, parse_size
 
-_SECTOR = 512
+CACHE_MODES = ("writeback", "writethrough")
+SECTOR_SIZES = (512, 4096)
+_PLAIN = DiskSpec(0)
 
 
 @final
 class Disk:
-    """A disk of the machine: ``path`` is its device in the guest, ``spec`` its size and speed."""
+    """A disk of the machine: ``path`` is its device in the guest, ``spec`` its size, kind and speed."""
 
     def __init__(self, resources: Resources, spec: DiskSpec) -> None:
         self.resources = resources
         self.spec = spec
-        vm = resources.vm
-        self.serial = vm.machine.attach_disk(spec)
-        resources.on_teardown(f"disk {self.serial}", self._detach)
-        self.path: str = vm.guest(blocks.find_disk, self.serial, spec.size)
+        self.serial = resources.vm.machine.attach_disk(spec)
+        self.path = ""
+        resources.disks.append(self)
+        self.find_again()
 
     def __repr__(self) -> str:
-        limits = {"write": self.spec.write_bps, "read": self.spec.read_bps}
-        shown = "".join(f" {name} {format_size(value)}/s" for name, value in limits.items() if value)
-        iops = f" {self.spec.iops} IOPS" if self.spec.iops else ""
-        return f"<disk {self.path} {format_size(self.spec.size)}{shown}{iops}>"
+        spec = self.spec
+        limits = {"write": spec.write_bps, "read": spec.read_bps}
+        words = [f"{name} {format_size(value)}/s" for name, value in limits.items() if value]
+        words += [f"{spec.iops} IOPS"] if spec.iops else []
+        words += [spec.cache] if spec.cache != _PLAIN.cache else []
+        words += [f"sectors of {spec.sector_size}"] if spec.sector_size != _PLAIN.sector_size else []
+        return " ".join(["<disk", self.path or self.serial, format_size(spec.size), *words]) + ">"
 
     @property
     def size(self) -> int:
@@ -44,10 +49,14 @@ class Disk:
         """Itself, as of every block device: the disk that its data ends on."""
         return self
 
+    def find_again(self) -> None:
+        """Look for the device in the guest, as when it has just been plugged in."""
+        self.resources.on_teardown(f"disk {self.serial}", self._detach)
+        self.path = self.resources.vm.guest(blocks.find_disk, self.serial, self.spec.size)
+
     def throttle(self, *, write_bps: Size = 0, read_bps: Size = 0, iops: int = 0) -> None:
         """Set the speed from now on, in bytes and operations per second; 0 lifts a limit."""
-        self.spec = _with_limits(self.spec, write_bps, read_bps, iops)
-        self.resources.vm.machine.throttle_disk(self.serial, self.spec)
+        self._limit(_with_limits(self.spec, write_bps, read_bps, iops))
 
     @contextmanager
     def full_speed(self) -> Iterator[None]:
@@ -61,10 +70,15 @@ class Disk:
             yield
         finally:
             if self.resources.vm.usable:
-                self.spec = limited
-                self.resources.vm.machine.throttle_disk(self.serial, limited)
+                self._limit(limited)
+
+    def _limit(self, spec: DiskSpec) -> None:
+        self.resources.vm.machine.throttle_disk(self.serial, spec)
+        self.spec = spec
 
     def _detach(self) -> None:
+        if self in self.resources.disks:
+            self.resources.disks.remove(self)
         self.resources.vm.machine.detach_disk(self.serial)
 
 
@@ -74,15 +88,34 @@ class DiskFactory:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def __call__(self, *, size: Size = "1G", write_bps: Size = 0, read_bps: Size = 0, iops: int = 0) -> Disk:
+    def __call__(
+        self,
+        *,
+        size: Size = "1G",
+        write_bps: Size = 0,
+        read_bps: Size = 0,
+        iops: int = 0,
+        cache: str = "writeback",
+        sector_size: int = 512,
+        power_cut: bool = False,
+    ) -> Disk:
         """Attach an empty disk: ``size`` in bytes (sparse on the host), speeds per second, 0 for no limit.
+
+        ``cache`` is "writeback" for a disk that tells the guest of a volatile write cache, so that the
+        guest flushes it, or "writethrough" for one without. ``sector_size`` is 512 or 4096 bytes, logical
+        and physical. ``power_cut`` has the host record all writes, for ``vm.power_cut``.
 
         Raises: UsageError, InfrastructureError.
         """
+        if cache not in CACHE_MODES:
+            raise UsageError(f"disk_factory: cache={cache!r} is none of {', '.join(map(repr, CACHE_MODES))}")
+        if sector_size not in SECTOR_SIZES:
+            raise UsageError(f"disk_factory: sector_size={sector_size!r} is none of 512, 4096")
         capacity = parse_size(size, "disk size")
-        if capacity < _SECTOR or capacity % _SECTOR:
-            raise UsageError(f"disk size {size!r} is no positive multiple of {_SECTOR} bytes")
-        return Disk(self._resources, _with_limits(DiskSpec(capacity), write_bps, read_bps, iops))
+        if capacity < sector_size or capacity % sector_size:
+            raise UsageError(f"disk size {size!r} is no positive multiple of {sector_size} bytes")
+        spec = DiskSpec(capacity, cache=cache, sector_size=sector_size, power_cut=power_cut)
+        return Disk(self._resources, _with_limits(spec, write_bps, read_bps, iops))
 
 
 def _with_limits(spec: DiskSpec, write_bps: Size, read_bps: Size, iops: int) -> DiskSpec:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, final
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import MachineSpec, Provider
 from pytest_kernelfs.machines.vm import VM, Checkpoint
-from pytest_kernelfs.resources.disk import DiskFactory
-from pytest_kernelfs.resources.filesystem import XfsFactory
+from pytest_kernelfs.resources.disk import Disk, DiskFactory
+from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay import OverlayFactory
@@ -28,6 +28,7 @@ class Preparation:
         resources = Resources(vm)
         self.disk_factory = DiskFactory(resources)
         self.loop_device_factory = LoopDeviceFactory(resources)
+        self.filesystem_factory = FilesystemFactory(resources, self.loop_device_factory)
         self.xfs_factory = XfsFactory(resources, self.loop_device_factory)
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)
         self._xfs: Mount | None = None
@@ -113,4 +114,6 @@ class _Rebinder:
         twin.resources = self._resources
         if isinstance(twin, Mount):
             self._resources.mounts.append(twin)
+        if isinstance(twin, Disk):
+            self._resources.disks.append(twin)
         return twin

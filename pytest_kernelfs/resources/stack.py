@@ -11,6 +11,7 @@ from pytest_kernelfs.machines.vm import VM
 
 if TYPE_CHECKING:
     from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.resources.disk import Disk
     from pytest_kernelfs.resources.mount import Mount
 
 # Where resources live in the guest.
@@ -30,14 +31,18 @@ class Resources:
         self.vm = vm
         self._prefix = prefix
         self.mounts: list[Mount] = []
+        self.disks: list[Disk] = []
         self.record: Callable[[Measurement], None] | None = None
         """Told every measurement of the test, by whom the test wants it kept."""
         self.checks: frozenset[str] = frozenset()
         """The names of the checks that are on for the test: "fsck" and others."""
         self.findings: list[str] = []
         """What was found wrong with the kernel after the test; the test fails with these texts."""
+        self.latest_on: dict[str, Mount] = {}
+        """The file system that was last mounted from each device; the others on it are overwritten."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._numbers = itertools.count(1)
+        vm.after_power_cut.append(self._after_power_cut)
 
     def name(self, kind: str) -> str:
         """A name that no other resource of the test has: "overlay-3"."""
@@ -51,6 +56,14 @@ class Resources:
         """What an assertion means that names no mount: the overlays, or all mounts if there are none."""
         overlays = [mount for mount in self.mounts if mount.kind == "overlay"]
         return overlays or list(self.mounts)
+
+    def _after_power_cut(self) -> None:
+        """Forget what lived in the machine that lost its power; its disks are there again."""
+        self.mounts.clear()
+        self.latest_on.clear()
+        self._undo.clear()
+        for disk in self.disks:
+            disk.find_again()
 
     def close(self) -> None:
         """Take everything down.
