@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_kernelfs.fixtures.checks import AssertDmesgClean, AssertNoLeaks
+    from pytest_kernelfs.fixtures.network import AssertRttUnder
     from pytest_kernelfs.fixtures.tasks import AssertNoDstate
     from pytest_kernelfs.fixtures.umounts import AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
     from pytest_kernelfs.kernels.version import KernelVersion
     from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
     from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.probes.rtt import RttBurst, RttRun, RttSample, SoftirqLoad
     from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import Disk, DiskFactory
     from pytest_kernelfs.resources.dm import DmDevice
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.dm_log_writes import LogWrites
     from pytest_kernelfs.resources.dm_snapshot import Snapshot, SnapshotOrigin, SnapshotStatus
     from pytest_kernelfs.resources.dm_thin import Thin, ThinPool, ThinPoolStatus
-    from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
+    from pytest_kernelfs.resources.filesystem import Filesystem, Tmpfs, Xfs
+    from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
+    from pytest_kernelfs.resources.netns import Netns, NetnsPair, NetnsPairFactory, RttWatch
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
     from pytest_kernelfs.resources.preparation import Preparation, Preparer
+    from pytest_kernelfs.resources.quota import Quota, QuotaUsage, Quotas
     from pytest_kernelfs.resources.ram_disks import (
         Brd,
         BrdFactory,
@@ -48,6 +53,7 @@ _HOMES = {
     "AssertDmesgClean": "fixtures.checks",
     "AssertNoDstate": "fixtures.tasks",
     "AssertNoLeaks": "fixtures.checks",
+    "AssertRttUnder": "fixtures.network",
     "AssertUmountUnder": "fixtures.umounts",
     "Brd": "resources.ram_disks",
     "BrdFactory": "resources.ram_disks",
@@ -59,12 +65,17 @@ _HOMES = {
     "DmDevice": "resources.dm",
     "DmFactory": "resources.dm_factory",
     "Flakey": "resources.dm_faults",
+    "Filesystem": "resources.filesystem",
+    "FilesystemFactory": "resources.filesystem_factory",
     "Kernel": "kernels.kernel",
     "KernelVersion": "kernels.version",
     "LogWrites": "resources.dm_log_writes",
     "LoopDevice": "resources.loop",
     "LoopDeviceFactory": "resources.loop",
     "Measurement": "measure",
+    "Netns": "resources.netns",
+    "NetnsPair": "resources.netns",
+    "NetnsPairFactory": "resources.netns",
     "NullBlk": "resources.ram_disks",
     "NullBlkFactory": "resources.ram_disks",
     "Overlay": "resources.overlay",
@@ -72,18 +83,27 @@ _HOMES = {
     "Preparation": "resources.preparation",
     "Preparer": "resources.preparation",
     "RamDisk": "resources.ram_disks",
+    "RttBurst": "probes.rtt",
+    "RttRun": "probes.rtt",
+    "RttSample": "probes.rtt",
+    "RttWatch": "resources.netns",
     "ScsiDebug": "resources.ram_disks",
     "ScsiDebugFactory": "resources.ram_disks",
     "Snapshot": "resources.dm_snapshot",
     "SnapshotOrigin": "resources.dm_snapshot",
     "SnapshotStatus": "resources.dm_snapshot",
+    "SoftirqLoad": "probes.rtt",
     "Thin": "resources.dm_thin",
     "ThinPool": "resources.dm_thin",
     "ThinPoolStatus": "resources.dm_thin",
+    "Quota": "resources.quota",
+    "QuotaUsage": "resources.quota",
+    "Quotas": "resources.quota",
+    "Tmpfs": "resources.filesystem",
     "UmountRun": "probes.umount",
     "VM": "machines.vm",
     "Xfs": "resources.filesystem",
-    "XfsFactory": "resources.filesystem",
+    "XfsFactory": "resources.filesystem_factory",
     "Zram": "resources.ram_disks",
     "ZramFactory": "resources.ram_disks",
     "ZramUsage": "resources.ram_disks",
@@ -94,6 +114,7 @@ __all__ = [
     "AssertDmesgClean",
     "AssertNoDstate",
     "AssertNoLeaks",
+    "AssertRttUnder",
     "AssertUmountUnder",
     "Brd",
     "BrdFactory",
@@ -105,12 +126,17 @@ __all__ = [
     "DmDevice",
     "DmFactory",
     "Flakey",
+    "Filesystem",
+    "FilesystemFactory",
     "Kernel",
     "KernelVersion",
     "LogWrites",
     "LoopDevice",
     "LoopDeviceFactory",
     "Measurement",
+    "Netns",
+    "NetnsPair",
+    "NetnsPairFactory",
     "NullBlk",
     "NullBlkFactory",
     "Overlay",
@@ -118,14 +144,23 @@ __all__ = [
     "Preparation",
     "Preparer",
     "RamDisk",
+    "RttBurst",
+    "RttRun",
+    "RttSample",
+    "RttWatch",
     "ScsiDebug",
     "ScsiDebugFactory",
     "Snapshot",
     "SnapshotOrigin",
     "SnapshotStatus",
+    "SoftirqLoad",
     "Thin",
     "ThinPool",
     "ThinPoolStatus",
+    "Quota",
+    "QuotaUsage",
+    "Quotas",
+    "Tmpfs",
     "UmountRun",
     "Xfs",
     "XfsFactory",

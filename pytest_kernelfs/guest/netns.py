@@ -83,9 +83,9 @@ def create_pair(left: str, right: str) -> bool:
     False, and nothing made, if the kernel does not know veth. Raises: GuestError.
     """
     os.makedirs(FOLDER, exist_ok=True)
-    for name in (left, right):
-        _in_thread(partial(_create, name))
     try:
+        for name in (left, right):
+            _in_thread(partial(_create, name))
         inside(left, lambda: _join(right))
         for own, (name, other) in enumerate(((left, 1), (right, 0))):
             inside(name, partial(_configure, own, other))

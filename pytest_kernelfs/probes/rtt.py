@@ -1,0 +1,147 @@
+"""Round-trip times: every probe that was sent, and the stalls they fall into."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_kernelfs.measure import Measurement
+
+
+@dataclass(frozen=True)
+class RttSample:
+    """One probe; times in seconds.
+
+    ``sent`` counts from the begin of the run, ``late`` is how long after its time on the schedule that was,
+    ``rtt`` None if no answer came.
+    """
+
+    sent: float
+    late: float
+    rtt: float | None
+
+
+@dataclass(frozen=True)
+class RttBurst:
+    """Slow answers that belong together: each probe was sent before the answers to those before it were in.
+
+    ``start`` is when the first of them was sent, ``length`` the time from then to the last answer,
+    ``worst`` the longest round trip, all in seconds; ``slow`` how many probes were slow. Of those sent
+    between the first and the last slow one, ``quick`` were not slow and ``lost`` not answered; ``in_order``
+    tells whether their answers came in the order of sending. ``late`` is how late the latest was sent.
+    """
+
+    start: float
+    length: float
+    worst: float
+    slow: int
+    quick: int
+    lost: int
+    in_order: bool
+    late: float
+
+
+@dataclass(frozen=True)
+class SoftirqLoad:
+    """What the kernel counted during a run, over all processors.
+
+    Seconds that ksoftirqd ``ran``, and ``waited`` for a processor while it had work; rounds of network
+    softirq that ended with work left (``squeezed``); packets that the backlog ``dropped``.
+    """
+
+    ran: float
+    waited: float
+    squeezed: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class RttRun:
+    """All probes of one run: ``kind`` is "icmp" or "tcp", ``interval`` and ``threshold`` are seconds."""
+
+    kind: str
+    interval: float
+    threshold: float
+    samples: tuple[RttSample, ...]
+    softirq: SoftirqLoad
+
+    @property
+    def lost(self) -> int:
+        """How many probes were not answered."""
+        return sum(sample.rtt is None for sample in self.samples)
+
+    @property
+    def lost_in_a_row(self) -> int:
+        """The longest row of probes, one sent after the other, that were not answered."""
+        longest = now = 0
+        for sample in self.samples:
+            now = now + 1 if sample.rtt is None else 0
+            longest = max(longest, now)
+        return longest
+
+    @property
+    def late(self) -> float:
+        """How late the latest probe was sent, in seconds: more than that, the machine did not stand still."""
+        return max(sample.late for sample in self.samples)
+
+    @property
+    def measurement(self) -> Measurement:
+        """The round trips that ended. Raises: ValueError if no probe was answered."""
+        return Measurement.of(f"rtt {self.kind}", "s", (s.rtt for s in self.samples if s.rtt is not None))
+
+    @property
+    def bursts(self) -> tuple[RttBurst, ...]:
+        """The stalls with round trips of ``threshold`` or more."""
+        return self.bursts_from(self.threshold)
+
+    def bursts_from(self, threshold: float) -> tuple[RttBurst, ...]:
+        """The stalls with round trips of so many seconds or more."""
+        groups: list[list[int]] = []
+        until = float("-inf")
+        for number, sample in enumerate(self.samples):
+            if sample.rtt is None or sample.rtt < threshold:
+                continue
+            if sample.sent > until + self.interval:
+                groups.append([])
+            groups[-1].append(number)
+            until = max(until, sample.sent + sample.rtt)
+        return tuple(_burst(self.samples[group[0] : group[-1] + 1], len(group)) for group in groups)
+
+
+def decode(kind: str, interval: float, threshold: float, raw: Mapping[str, Any]) -> RttRun:
+    """A run from what ``guest.rtt.stop`` gives."""
+    start = float(raw["start"])
+    samples = []
+    for number, (sent, answered) in enumerate(
+        zip(_doubles(raw["sent"]), _doubles(raw["answered"]), strict=True)
+    ):
+        late = max(0.0, sent - start - number * interval)
+        samples.append(RttSample(sent - start, late, answered - sent if answered else None))
+    load = raw["softirq"]
+    softirq = SoftirqLoad(
+        max(0.0, load["ran"]), max(0.0, load["waited"]), int(load["squeezed"]), int(load["dropped"])
+    )
+    return RttRun(kind, interval, threshold, tuple(samples), softirq)
+
+
+def _doubles(packed: bytes) -> Iterable[float]:
+    numbers = array("d")
+    numbers.frombytes(packed)
+    return numbers
+
+
+def _burst(span: Sequence[RttSample], slow: int) -> RttBurst:
+    """``span`` are the probes from the first slow one to the last."""
+    arrivals = [sample.sent + sample.rtt for sample in span if sample.rtt is not None]
+    return RttBurst(
+        start=span[0].sent,
+        length=max(arrivals) - span[0].sent,
+        worst=max(sample.rtt for sample in span if sample.rtt is not None),
+        slow=slow,
+        quick=len(arrivals) - slow,
+        lost=len(span) - len(arrivals),
+        in_order=arrivals == sorted(arrivals),
+        late=max(sample.late for sample in span),
+    )
