@@ -13,6 +13,8 @@ from pytest_kernelfs.errors import InfrastructureError
 
 _T = TypeVar("_T")
 DEFAULT_TIMEOUT_S = 10.0
+# Two of a block device's properties, unlike all else, are spelled so.
+_WITH_UNDERSCORES = frozenset({"logical_block_size", "physical_block_size"})
 
 
 @cache
@@ -43,7 +45,10 @@ class Monitor:
 
         Raises: InfrastructureError with QEMU's own words if it refuses, or does not answer in time.
         """
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        named = {
+            name if name in _WITH_UNDERSCORES else name.replace("_", "-"): value
+            for name, value in arguments.items()
+        }
         return self._await(self._client.execute(command, named), timeout, command)
 
     def wait_deleted(self, device: str, timeout: float = DEFAULT_TIMEOUT_S) -> None:
