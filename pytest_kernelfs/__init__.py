@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.netns import Netns, NetnsPair, NetnsPairFactory, RttWatch
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
     from pytest_kernelfs.resources.preparation import Preparation, Preparer
-    from pytest_kernelfs.resources.quota import Quota, QuotaUsage, Quotas
+    from pytest_kernelfs.resources.quota import Quota, Quotas, QuotaUsage
     from pytest_kernelfs.resources.ram_disks import (
         Brd,
         BrdFactory,
@@ -125,9 +125,9 @@ __all__ = [
     "DiskFactory",
     "DmDevice",
     "DmFactory",
-    "Flakey",
     "Filesystem",
     "FilesystemFactory",
+    "Flakey",
     "Kernel",
     "KernelVersion",
     "LogWrites",
@@ -143,6 +143,9 @@ __all__ = [
     "OverlayFactory",
     "Preparation",
     "Preparer",
+    "Quota",
+    "QuotaUsage",
+    "Quotas",
     "RamDisk",
     "RttBurst",
     "RttRun",
@@ -157,9 +160,6 @@ __all__ = [
     "Thin",
     "ThinPool",
     "ThinPoolStatus",
-    "Quota",
-    "QuotaUsage",
-    "Quotas",
     "Tmpfs",
     "UmountRun",
     "Xfs",

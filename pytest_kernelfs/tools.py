@@ -39,6 +39,7 @@ TOOLS = (
     Tool("mkfs.xfs", "xfsprogs", "xfsprogs", "the xfs fixtures"),
     Tool("mkfs.ext4", "e2fsprogs", "e2fsprogs", "ext4 file systems"),
     Tool("mkfs.btrfs", "btrfs-progs", "btrfs-progs", "btrfs file systems"),
+    Tool("mkfs.f2fs", "f2fs-tools", "f2fs-tools", "f2fs file systems"),
     Tool("losetup", "mount", "util-linux", "the loop device fixtures"),
     Tool("mount", "mount", "util-linux-core", "mounting from commands"),
     Tool("fsfreeze", "util-linux", "util-linux", "freezing file systems"),

@@ -46,6 +46,7 @@ class FakeMachine:
             "run": ran(stdout="mkfs.xfs version 6.1.0\n"),
             "find_disk": lambda serial, size: f"/dev/{serial}",
             "attach_loop": "/dev/loop0",
+            "known": True,
             "write": 0.25,
             "review": {"log": [], "lost": 0, "taint": 0, "leaks": []},
             "begin": 1,

@@ -17,17 +17,34 @@ def mount(source: str, target: str, fstype: str, options: str = "") -> None:
     """Mount, with options as for mount(8); an error carries the kernel's errno and what it logged."""
     flags, data = syscalls.split_options(options)
     os.makedirs(target, exist_ok=True)
+    _mount(source, target, fstype, flags, data, f"mount -t {fstype} -o '{options}' {source} {target}")
+
+
+def remount(target: str, options: str) -> None:
+    """Change the options of a mount, as mount(8) does: what is not named of its flags stays as it is."""
+    current = [option for option in _options_of(target) if option in syscalls.MOUNT_FLAGS]
+    flags, data = syscalls.split_options(",".join([*current, options]))
+    said = f"mount -o 'remount,{options}' {target}"
+    _mount("none", target, "none", flags | syscalls.REMOUNT, data, said)
+
+
+def _mount(source: str, target: str, fstype: str, flags: int, data: str, shown: str) -> None:
     log = kmsg.open_at_end()
     try:
         syscalls.mount(source, target, fstype, flags, data)
     except OSError as error:
         said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
         heard = f"the kernel said: {said}" if said else "the kernel logged nothing about it"
-        raise GuestError(
-            f"mount -t {fstype} -o '{options}' {source} {target}: {error.strerror}; {heard}"
-        ) from None
+        raise GuestError(f"{shown}: {error.strerror}; {heard}") from None
     finally:
         os.close(log)
+
+
+def _options_of(target: str) -> list[str]:
+    """The options of the topmost mount at ``target``; empty if nothing is mounted there."""
+    with open("/proc/self/mounts") as file:
+        found = [fields[3] for fields in map(str.split, file) if fields[1] == target]
+    return found[-1].split(",") if found else []
 
 
 def umount(target: str, patience: float = 2.0) -> bool:

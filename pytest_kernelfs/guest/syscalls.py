@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), called directly: the kernel's own answer is what is measured and reported."""
+"""mount(2), umount2(2) and their like, called directly: what counts is the kernel's own answer."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ MOUNT_FLAGS = {
     "lazytime": (1 << 25, True),
     "nolazytime": (1 << 25, False),
 }
+
+REMOUNT = 32
 
 # CDLL releases the interpreter's lock during a call, so that calls in threads run side by side.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,6 +66,16 @@ def umount(target: str, flags: int = 0) -> None:
     if _libc.umount2(os.fsencode(target), flags):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), target)
+
+
+def quotactl(command: int, device: str, number: int, entry: ctypes.Structure) -> None:
+    """quotactl(2), or raise OSError with the kernel's errno."""
+    result = _libc.quotactl(
+        ctypes.c_int(command), os.fsencode(device), ctypes.c_int(number), ctypes.byref(entry)
+    )
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), device)
 
 
 def sync_file_system(path: str) -> None:

@@ -1,4 +1,4 @@
-"""File systems on block devices."""
+"""File systems on block devices, and in memory."""
 
 from __future__ import annotations
 
@@ -6,97 +6,161 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
-from pytest_kernelfs.errors import GuestCommandError, UsageError
-from pytest_kernelfs.guest import mounts
-from pytest_kernelfs.resources import mkfs_xfs
-from pytest_kernelfs.resources.disk import Disk
-from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.guest import filesystems, mounts
+from pytest_kernelfs.resources import fsck
+from pytest_kernelfs.resources.block import BlockDevice, full_speed
 from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.quota import Quotas
 from pytest_kernelfs.resources.stack import MOUNTS, Resources
-from pytest_kernelfs.sizes import Size
-from pytest_kernelfs.tools import missing_message
 
-BlockDevice = Disk | LoopDevice
+_TIMEOUT_S = 300.0
+
+
+class Filesystem(Mount):
+    """A file system on a block device.
+
+    ``path`` is where it is mounted, ``device`` the device's path and ``on`` the device, ``mkfs`` the flags it
+    was made with, ``options`` those of its latest mount. It is checked after the test unless ``checked``
+    is set to False.
+    """
+
+    def __init__(self, resources: Resources, kind: str, on: BlockDevice, mkfs: Sequence[str] = ()) -> None:
+        path = f"{MOUNTS}/{resources.name(kind)}"
+        super().__init__(resources, path, path, on.disk)
+        self.kind = kind
+        self.on = on
+        self.mkfs = list(mkfs)
+        self.options: list[str] = []
+        self.checked = True
+        self._was_mounted = False
+        self._frozen = False
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.path} on {self.device}>"
+
+    @property
+    def device(self) -> str:
+        """The block device in the guest."""
+        return self.on.path
+
+    @property
+    def quota(self) -> Quotas:
+        """The quotas of a file system that was made with ``quota=[…]``."""
+        return Quotas(self)
+
+    def mount(self, options: Sequence[str] | None = None) -> None:
+        """Mount it, by default with the options it had before.
+
+        Raises: GuestCommandError with the kernel's reason.
+        """
+        wanted = self.options if options is None else list(options)
+        vm = self.resources.vm
+        vm.guest(mounts.mount, self.device, self.path, self.kind, ",".join(wanted), timeout=_TIMEOUT_S)
+        self.options = list(wanted)
+        self._mounted()
+
+    def freeze(self) -> None:
+        """Let all that would write to it wait, and write its dirty data back: FIFREEZE.
+
+        It is thawed with the test at the latest. Raises: GuestCommandError if it cannot be frozen.
+        """
+        self.resources.vm.guest(filesystems.freeze, self.path, timeout=_TIMEOUT_S)
+        self._frozen = True
+        self.resources.on_teardown(f"frozen {self.kind} {self.path}", self._thaw_if_frozen)
+
+    def thaw(self) -> bool:
+        """End that: FITHAW. Gives False if it was not frozen (any more)."""
+        thawed: bool = self.resources.vm.guest(filesystems.thaw, self.path, timeout=_TIMEOUT_S)
+        self._frozen = False
+        return thawed
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep it frozen meanwhile."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            if self.resources.vm.usable:
+                self._thaw_if_frozen()
+
+    def shutdown(self, *, write: str = "nothing") -> None:
+        """Let all that uses it fail from now on, as after an error of the disk; it can still be unmounted.
+
+        ``write`` is what still reaches the disk: "all", the "log" alone, or "nothing" of what is in memory.
+        For xfs, ext4 and f2fs. The kernel logs it: see the marker ``dmesg_allow``.
+
+        Raises: UsageError; GuestCommandError if the kernel cannot.
+        """
+        if write not in filesystems.SHUTDOWNS:
+            names = ", ".join(filesystems.SHUTDOWNS)
+            raise UsageError(f"{self.kind}.shutdown: write={write!r} is none of {names}")
+        self.resources.vm.guest(filesystems.shutdown, self.path, write, timeout=_TIMEOUT_S)
+
+    def assert_sound(self) -> None:
+        """Check it now; it must not be mounted. A log that is not empty is replayed before.
+
+        Raises: AssertionError with what its checker says; UsageError if it is mounted.
+        """
+        __tracebackhide__ = True
+        if self in self.resources.mounts:
+            raise UsageError(f"{self!r} is mounted: call umount() before assert_sound()")
+        with full_speed(self.on):
+            found = fsck.check(self)
+        assert not found, found
+
+    def _mounted(self) -> None:
+        self.resources.latest_on[self.device] = self
+        if self._was_mounted:
+            self.forget()
+            self.resources.mounts.append(self)
+        else:
+            super()._mounted()
+            self._was_mounted = True
+
+    def _thaw_if_frozen(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            self.resources.vm.guest(
+                filesystems.thaw_wherever, self.path, self.device, self.kind, timeout=_TIMEOUT_S
+            )
+
+    def _take_down(self) -> None:
+        with full_speed(self.on):
+            self.resources.vm.guest(filesystems.umount, self.path, timeout=_TIMEOUT_S)
+            self.forget()
+            if self._is_to_be_checked():
+                found = fsck.check(self)
+                if found:
+                    self.resources.findings.append(found)
+
+    def _is_to_be_checked(self) -> bool:
+        """A device that another file system was made on since holds nothing of this one any more."""
+        latest = self.resources.latest_on.get(self.device)
+        return self.checked and "fsck" in self.resources.checks and latest is self
 
 
 @final
-class Xfs(Mount):
+class Xfs(Filesystem):
     """A mounted XFS: ``path`` is where, ``device`` the block device, ``mkfs`` the flags it was made with."""
 
-    kind = "xfs"
+    def __init__(self, resources: Resources, on: BlockDevice, mkfs: Sequence[str] = ()) -> None:
+        super().__init__(resources, "xfs", on, mkfs)
 
-    def __init__(self, resources: Resources, device: BlockDevice, mkfs: list[str]) -> None:
+
+@final
+class Tmpfs(Mount):
+    """A mounted tmpfs: ``path`` is where; its content is gone when it is unmounted."""
+
+    kind = "tmpfs"
+
+    def __init__(self, resources: Resources, options: Sequence[str]) -> None:
         path = f"{MOUNTS}/{resources.name(self.kind)}"
-        disk = device if isinstance(device, Disk) else device.disk
-        super().__init__(resources, path, path, disk)
-        self.device = device.path
-        self.mkfs = mkfs
-
-    def __repr__(self) -> str:
-        return f"<xfs {self.path} on {self.device}>"
-
-    def mount(self, options: Sequence[str]) -> None:
-        """Mount it with these options. Raises: GuestCommandError with the kernel's reason."""
-        vm = self.resources.vm
-        vm.guest(mounts.mount, self.device, self.path, "xfs", ",".join(options))
+        super().__init__(resources, path, path, None)
+        self.options = list(options)
+        resources.vm.guest(mounts.mount, self.kind, path, self.kind, ",".join(options))
         self._mounted()
 
-
-class XfsFactory:
-    """Makes XFS file systems: the ``xfs_factory`` fixture."""
-
-    def __init__(self, resources: Resources, loops: LoopDeviceFactory) -> None:
-        self._resources = resources
-        self._loops = loops
-
-    def __call__(
-        self,
-        *,
-        on: BlockDevice | None = None,
-        size: Size | None = None,
-        mkfs: Sequence[str] = (),
-        options: Sequence[str] = (),
-        project_quota: bool = False,
-    ) -> Xfs:
-        """Make and mount an XFS.
-
-        ``on`` is a disk or loop device; by default a fresh loop device of ``size`` (512M) bytes on a sparse
-        file in memory. ``mkfs`` adds flags to those chosen for the kernel, ``options`` are mount
-        options, ``project_quota`` mounts with pquota.
-
-        Raises: UsageError; GuestCommandError with mkfs.xfs's words or the kernel's reason.
-        """
-        if on is not None and size is not None:
-            raise UsageError("xfs_factory: the size comes with the device given as 'on'; give one of the two")
-        device = on or self._loops(size="512M" if size is None else size)
-        disk = device if isinstance(device, Disk) else device.disk
-        kernel = self._resources.vm.kernel.version
-        flags = [*mkfs_xfs.mkfs_flags(self._mkfs_version(), kernel, mkfs), *mkfs]
-        with _full_speed(disk):
-            self._make(device, flags)
-            xfs = Xfs(self._resources, device, flags)
-            xfs.mount([*options, "pquota"] if project_quota else options)
-        return xfs
-
-    def _mkfs_version(self) -> tuple[int, int]:
-        done = self._resources.vm.run(["mkfs.xfs", "-V"])
-        if done.rc == 127:
-            raise GuestCommandError(missing_message("mkfs.xfs"))
-        return mkfs_xfs.parse_mkfs_version(done.stdout)
-
-    def _make(self, device: BlockDevice, flags: list[str]) -> None:
-        command = ["mkfs.xfs", "-q", "-f", *flags, device.path]
-        done = self._resources.vm.run(command, timeout=300.0)
-        if done.failed:
-            # It goes on with a page of usage.
-            reason = done.stderr.partition("Usage:")[0].strip()
-            raise GuestCommandError(f"{' '.join(command)} failed: {reason}")
-
-
-@contextmanager
-def _full_speed(disk: Disk | None) -> Iterator[None]:
-    if disk is None:
-        yield
-        return
-    with disk.full_speed():
-        yield
+    def __repr__(self) -> str:
+        return f"<tmpfs {self.path}>"

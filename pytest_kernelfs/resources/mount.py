@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs.assertions.umount import umount_under
@@ -34,7 +35,11 @@ class Mount:
     def _mounted(self) -> None:
         """To be called once it is mounted: from now on it is unmounted with the test."""
         self.resources.mounts.append(self)
-        self.resources.on_teardown(f"{self.kind} {self.path}", self.umount)
+        self.resources.on_teardown(f"{self.kind} {self.path}", self._take_down)
+
+    def _take_down(self) -> None:
+        """What is to be done with it when the test is over."""
+        self.umount()
 
     def write(self, path: str, size: Size) -> float:
         """Write ``size`` bytes of incompressible data, generated beforehand, to a file of this mount.
@@ -49,6 +54,13 @@ class Mount:
     def sync(self) -> None:
         """Write all dirty data of this file system back: syncfs(2)."""
         self.resources.vm.guest(syscalls.sync_file_system, self.path, timeout=300.0)
+
+    def remount(self, options: Sequence[str]) -> None:
+        """Change options of the mount, such as ["ro"]; flags that are not named stay as they are.
+
+        Raises: GuestCommandError with the kernel's reason.
+        """
+        self.resources.vm.guest(mounts.remount, self.path, ",".join(options), timeout=300.0)
 
     def umount(self) -> None:
         """Unmount; a mount that the test unmounted itself is no error.

@@ -8,7 +8,7 @@ from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.disk import DiskFactory
-from pytest_kernelfs.resources.filesystem import XfsFactory
+from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine, ran

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.resources.filesystem import Xfs, XfsFactory
+from pytest_kernelfs.resources.filesystem import Xfs
+from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
 

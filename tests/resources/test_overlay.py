@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.resources.filesystem import XfsFactory
+from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.stack import Resources

@@ -1,0 +1,102 @@
+"""Checks a file system that is not mounted, replaying its log first if that is not empty."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from typing import Any
+
+from pytest_kernelfs.guest import commands, kmsg, syscalls
+from pytest_kernelfs.guest.dispatch import GuestError
+
+_XFS_DIRTY = b"valuable metadata changes in a log"
+# What a mount that replays answers when it is the device that does not let it.
+_NOT_THE_FILE_SYSTEM = (errno.EIO, errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
+
+
+def check(
+    kind: str, device: str, command: list[str], options: str, scratch: str, timeout: float
+) -> dict[str, Any]:
+    """Run ``command`` on the device. A log that is not empty is replayed by mounting at ``scratch``.
+
+    Gives a dict: ``rc`` (None if nothing was run), ``output`` (text), ``replay`` ("" or why the log could not
+    be replayed although the device works), ``skipped`` ("" or why there was nothing to be run).
+    """
+    obstacle = _obstacle(device)
+    if obstacle:
+        return _result(skipped=obstacle)
+    replay = skipped = ""
+    replayed = kind in ("ext4", "btrfs") and _log_in_use(kind, device)
+    if replayed:
+        replay, skipped = _replay(kind, device, options, scratch)
+    if replay or skipped:
+        return _result(replay=replay, skipped=skipped)
+    raw = _run(command, device, timeout)
+    if kind == "xfs" and not replayed and _XFS_DIRTY in raw["stdout"] + raw["stderr"]:
+        replay, skipped = _replay(kind, device, options, scratch)
+        if replay or skipped:
+            return _result(replay=replay, skipped=skipped)
+        raw = _run(command, device, timeout)
+    if raw["rc"] == 127:
+        return _result(skipped=f"the guest has no {command[0]}")
+    return _result(raw["rc"], (raw["stdout"] + raw["stderr"]).decode("utf-8", "replace"))
+
+
+def _result(rc: int | None = None, output: str = "", replay: str = "", skipped: str = "") -> dict[str, Any]:
+    return {"rc": rc, "output": output, "replay": replay, "skipped": skipped}
+
+
+def _run(command: list[str], device: str, timeout: float) -> dict[str, Any]:
+    raw = commands.run([*command, device], timeout)
+    if raw["rc"] is None:
+        said = (raw["stdout"] + raw["stderr"])[-1000:].decode("utf-8", "replace")
+        raise GuestError(f"{' '.join(command)} {device} did not end within {timeout:g} s; it said: {said}")
+    return raw
+
+
+def _obstacle(device: str) -> str:
+    """Why the device cannot be checked, if so: it is gone, cannot be read, or somebody else works on it."""
+    try:
+        handle = os.open(device, os.O_RDONLY | os.O_EXCL)
+    except OSError as error:
+        return f"{device}: {error.strerror}"
+    try:
+        os.pread(handle, 4096, 0)
+    except OSError as error:
+        return f"{device}: {error.strerror}"
+    finally:
+        os.close(handle)
+    return ""
+
+
+def _log_in_use(kind: str, device: str) -> bool:
+    """Whether its superblock says that there is something to replay."""
+    with open(device, "rb") as file:
+        if kind == "ext4":
+            file.seek(1024)
+            block = file.read(1024)
+            magic, needs_recovery = block[0x38:0x3A] == b"\x53\xef", block[0x60] & 4
+            return magic and bool(needs_recovery)
+        file.seek(65536)
+        block = file.read(4096)
+        return block[64:72] == b"_BHRfS_M" and struct.unpack_from("<Q", block, 96)[0] != 0
+
+
+def _replay(kind: str, device: str, options: str, scratch: str) -> tuple[str, str]:
+    """Mount and unmount; gives what is wrong with the log, and why it could not even be tried."""
+    flags, data = syscalls.split_options(options)
+    os.makedirs(scratch, exist_ok=True)
+    log = kmsg.open_at_end()
+    try:
+        syscalls.mount(device, scratch, kind, flags, data)
+        syscalls.umount(scratch)
+    except OSError as error:
+        if error.errno in _NOT_THE_FILE_SYSTEM:
+            return "", f"{device}: {error.strerror}"
+        said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
+        return f"{error.strerror}; the kernel said: {said or 'nothing'}", ""
+    finally:
+        os.close(log)
+        os.rmdir(scratch)
+    return "", ""
