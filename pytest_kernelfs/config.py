@@ -99,6 +99,7 @@ class Config:
     debian_keyring: Path | None
     flavour: str
     offline: bool
+    require: bool
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -117,6 +118,11 @@ def add_options(parser: pytest.Parser) -> None:
         "--kernelfs-offline", action="store_true", default=None, dest="kernelfs_offline", help=offline
     )
     parser.addini("kernelfs_offline", offline, type="bool", default=False)
+    require = "a need (marker kernel_needs) that a kernel does not meet is an error instead of a skip"
+    group.addoption(
+        "--kernelfs-require", action="store_true", default=None, dest="kernelfs_require", help=require
+    )
+    parser.addini("kernelfs_require", require, type="bool", default=False)
     for option in OPTIONS:
         shown = f"{option.help}{f' (default: {option.default})' if option.default else ''}".replace("%", "%%")
         group.addoption(option.name, metavar=option.metavar, default=None, dest=option.dest, help=shown)
@@ -129,7 +135,7 @@ def read(config: pytest.Config) -> Config:
     Raises: UsageError, naming the option and what it takes, for a value that is none.
     """
     typed = [part for value in config.getoption("kernelfs_kernels") for part in value.split(",")]
-    offline = config.getoption("kernelfs_offline")
+    offline, require = config.getoption("kernelfs_offline"), config.getoption("kernelfs_require")
     values = {option.ini: _Value(option, config) for option in OPTIONS}
     return Config(
         specs=tuple(spec.strip() for spec in typed or _ini_specs(config)),
@@ -149,6 +155,7 @@ def read(config: pytest.Config) -> Config:
         debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
         flavour=values["kernelfs_flavour"].one_of(FLAVOURS),
         offline=bool(config.getini("kernelfs_offline") if offline is None else offline),
+        require=bool(config.getini("kernelfs_require") if require is None else require),
     )
 
 

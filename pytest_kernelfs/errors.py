@@ -37,6 +37,10 @@ class ProviderUnavailable(KernelfsError):
     """The machine provider cannot work on this host (a tool is missing, KVM was demanded and fails)."""
 
 
+class NeedUnmet(KernelfsError):
+    """A test needs what this kernel does not have, and the run demands that needs be met."""
+
+
 class InfrastructureError(KernelfsError):
     """We failed, not the kernel under test: a download, a cache, a boot, the channel."""
 

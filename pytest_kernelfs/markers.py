@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kernelfs.config import ISOLATIONS, LEAST_MEMORY, MOST_CPUS
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import GuestTimeout, KernelMisbehaved, UsageError
 from pytest_kernelfs.sizes import parse_size
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
     from pytest_kernelfs.machines.machine import MachineSpec
 
+# A panic or a hang is a failure of the kernel as well; what is not its fault is never expected.
+_KNOWN_FAILURES = (AssertionError, KernelMisbehaved, GuestTimeout)
 CHECKS = ("dmesg", "taint", "leaks", "fsck")
 
 
@@ -37,7 +39,7 @@ def apply_markers(item: pytest.Item, candidate: Candidate) -> None:
         if not reason or set(mark.kwargs) - {"reason"}:
             raise UsageError(f'{item.nodeid}: write kernel_xfail("<5.10", reason="why it fails there")')
         if not where or candidate.version.matches(where):
-            item.add_marker(pytest.mark.xfail(reason=str(reason), raises=AssertionError))
+            item.add_marker(pytest.mark.xfail(reason=str(reason), raises=_KNOWN_FAILURES))
 
 
 def check_markers(item: pytest.Item, default: MachineSpec) -> None:

@@ -18,13 +18,16 @@ from pytest_kernelfs.run import Run, Upcoming
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
     from pytest_kernelfs.machines.machine import MachineSpec
+    from pytest_kernelfs.needs.items import Needs
 
 _WORKER_INPUT = "kernelfs"
 _UNRESOLVED = "unresolved"
 _MARKERS_READ = pytest.StashKey[bool]()
+_NEEDS = pytest.StashKey["Needs"]()
 
 _MARKERS = (
     'kernel(constraint): run only on kernels that match, such as ">=5.10,<6.0"; skipped on others',
+    'kernel_needs(need, ...): what the kernel must have, such as "overlay:volatile"; skipped on others',
     'kernel_xfail(constraint, *, reason): expected to fail on kernels that match, "<5.10"; "" matches all',
     'isolation(scope): which tests share the machine: "test", "class", "module" or "session"',
     'vm(memory, cpus, boot_parameters): the machine the test needs, such as vm(memory="2G", cpus=4)',
@@ -85,6 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     from pytest_kernelfs.markers import apply_markers, check_markers
+    from pytest_kernelfs.needs.items import read_needs
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
     run = config.stash[RUN]
@@ -94,17 +98,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if candidate is not None:
                 apply_markers(item, candidate)
                 check_markers(item, run.machine_spec)
+                read_needs(item)
                 item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
     config.stash[_MARKERS_READ] = True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch what the selected tests need before the first of them starts; say what cannot be had at once."""
+    """Fetch what the selected tests need before the first of them starts; say what cannot be had at once.
+
+    Then skip those of which the kernel's files, or an earlier run, tell that they need what is not there.
+    """
     config = session.config
     # pytest calls this also when the collection failed.
-    if _is_worker(config) or config.option.collectonly or not config.stash.get(_MARKERS_READ, False):
+    if config.option.collectonly or not config.stash.get(_MARKERS_READ, False):
         return
+    if not _is_worker(config):
+        _fetch_needed(session)
+    items = [item for item in session.items if _candidate(item) is not None]
+    if items:
+        _needs(config).mark(items)
+
+
+def _fetch_needed(session: pytest.Session) -> None:
     parameters = [_kernel_parameter(item) for item in session.items]
     needed = dict.fromkeys(parameter for parameter in parameters if parameter is not None)
     with _usage_errors():
@@ -112,7 +128,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if isinstance(parameter, KernelfsError):
                 raise parameter
         if needed:
-            _fetch(config, [parameter for parameter in needed if not isinstance(parameter, KernelfsError)])
+            kernels = [parameter for parameter in needed if not isinstance(parameter, KernelfsError)]
+            _fetch(session.config, kernels)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -135,6 +152,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         for next_ in following
         if (wanted := _wants_machine(next_)) is not None
     ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Settle what the test needs, after pytest's own skips and before its fixtures."""
+    if _candidate(item) is not None and not item.config.getoption("setupplan", False):
+        _needs(item.config).settle(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -202,9 +225,12 @@ def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
 
 def _wants_machine(item: pytest.Item) -> tuple[Candidate, MachineSpec] | None:
     """Kernel and size of the machine that a test will ask for, if it is to have one of its own."""
-    from pytest_kernelfs.markers import isolation_of, machine_spec_of
-
     if "vm" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("skip"):
+        return None
+    from pytest_kernelfs.markers import isolation_of, machine_spec_of
+    from pytest_kernelfs.needs.items import is_unmet
+
+    if is_unmet(item):
         return None
     run = item.config.stash[RUN]
     candidate = _candidate(item)
@@ -229,6 +255,14 @@ def _kernel_parameter(item: pytest.Item) -> Any:
     from pytest_kernelfs.kernels import Candidate
 
     return parameter if isinstance(parameter, Candidate) else None
+
+
+def _needs(config: pytest.Config) -> Needs:
+    if _NEEDS not in config.stash:
+        from pytest_kernelfs.needs.items import Needs
+
+        config.stash[_NEEDS] = Needs(config.stash[RUN], _candidate)
+    return config.stash[_NEEDS]
 
 
 def _fetch(config: pytest.Config, candidates: list[Candidate]) -> None:

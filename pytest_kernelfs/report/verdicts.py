@@ -14,13 +14,14 @@ from pytest_kernelfs.errors import (
     InfrastructureError,
     KernelfsError,
     KernelMisbehaved,
+    NeedUnmet,
     ProviderUnavailable,
     UsageError,
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _PYTEST = [Path(str(module.__file__)).resolve().parent for module in (_pytest, pluggy, contextlib)]
-_ERRORS = (InfrastructureError, ProviderUnavailable, UsageError)
+_ERRORS = (InfrastructureError, NeedUnmet, ProviderUnavailable, UsageError)
 _FAILURES = (KernelMisbehaved, GuestTimeout)
 
 

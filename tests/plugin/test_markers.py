@@ -66,27 +66,35 @@ def test_a_known_failure_that_passes_is_told(run: Runner) -> None:
     run(marked("kernel_xfail('', reason='syncs all')"), *BOTH).assert_outcomes(xpassed=2)
 
 
-@pytest.mark.parametrize("what", ["panic", "lost"])
-def test_a_panic_or_a_lost_machine_is_no_known_failure(run: Runner, what: str) -> None:
-    source = marked("kernel_xfail('', reason='syncs all')", f"vm.run({what!r})")
-    result = run(source, "--kernel", "6.1")
-    outcomes = {"panic": {"failed": 1}, "lost": {"errors": 1}}[what]
-    result.assert_outcomes(**outcomes)
+@pytest.mark.parametrize("what", ["panic", "hang", "slow", "stuck"])
+def test_a_panic_or_a_hang_can_be_a_known_failure(run: Runner, what: str) -> None:
+    source = marked("kernel_xfail('', reason='crashes')", f"vm.run({what!r})")
+    result = run(source, "--kernel", "6.1", "-rx")
+    result.assert_outcomes(xfailed=1)
+    result.stdout.fnmatch_lines(["XFAIL*6.1.176* - crashes"])
 
 
-def test_the_machine_is_of_the_size_that_the_nearest_marker_asks_for(run: Runner) -> None:
+def test_a_panic_in_a_fixture_can_be_a_known_failure(run: Runner) -> None:
     source = """
         import pytest
 
-        pytestmark = pytest.mark.vm(memory="2G", boot_parameters="psi=1")
+        @pytest.fixture
+        def ready(vm): vm.run("panic")
 
-        @pytest.mark.vm(memory="512M", cpus=2)
-        def test_x(vm): pass
-
-        def test_y(vm): pass
+        @pytest.mark.kernel_xfail("", reason="crashes")
+        def test_x(ready): pass
         """
-    run(source, "--kernel", "6.1").assert_outcomes(passed=2)
-    assert sorted(run.events("size")) == ["2048M 1 psi=1", "512M 2 psi=1"]
+    run(source, "--kernel", "6.1").assert_outcomes(xfailed=1)
+
+
+@pytest.mark.parametrize(
+    ("what", "outcomes"), [("vm.run('lost')", {"errors": 1}), ("vm.run('fail', check=True)", {"failed": 1})]
+)
+def test_what_is_not_the_kernels_fault_is_no_known_failure(
+    run: Runner, what: str, outcomes: dict[str, int]
+) -> None:
+    source = marked("kernel_xfail('', reason='crashes')", what)
+    run(source, "--kernel", "6.1").assert_outcomes(**outcomes)
 
 
 MALFORMED = [

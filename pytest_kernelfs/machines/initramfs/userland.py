@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,20 @@ from pytest_kernelfs.guest.init import main
 main()
 """
 _CODE_ROOT = "usr/lib/kernelfs"
+
+
+def lifted_commands() -> frozenset[str]:
+    """The programs that machines are given if the host has them."""
+    return frozenset(_COMMANDS)
+
+
+@cache
+def guest_code_digest() -> str:
+    """What changes whenever the code that runs inside machines does."""
+    digest = hashlib.sha256()
+    for name, path in _guest_sources():
+        digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def build_userland(cache: Cache) -> Path:

@@ -1,0 +1,1 @@
+"""What tests need of a kernel (the marker ``kernel_needs``): written, settled from files, or probed."""

@@ -1,0 +1,136 @@
+"""Needs that a running machine settles, once for each kernel: the answers are kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, KernelfsError
+from pytest_kernelfs.guest import needs as guest
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.initramfs.userland import guest_code_digest
+from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.needs.need import Need
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.machines.machine import MachineSpec, Provider
+
+KIND = "needs"
+# What a need turned out to be: why it is not met, "" if it is, or what went wrong in finding out.
+Answer = str | KernelfsError
+
+
+@final
+class Probes:
+    """Asks machines of ``provider``; ``make_room`` is called before one is started."""
+
+    def __init__(self, cache: Cache, provider: Callable[[], Provider], make_room: Callable[[], None]) -> None:
+        self._cache = cache
+        self._provider = provider
+        self._make_room = make_room
+        self._answers: dict[tuple[str, str], Answer] = {}
+        self._read: set[str] = set()
+
+    def answer(self, kernel: Kernel, spec: MachineSpec, need: Need) -> Answer | None:
+        """What is known already; None if nothing is. ``spec`` is the machine that the need is about."""
+        key = _key(kernel, spec, need)
+        if key not in self._read:
+            self._read.add(key)
+            self._learn(key, _load(self._path(key)))
+        return self._answers.get((key, str(need)))
+
+    def ask(self, kernel: Kernel, spec: MachineSpec, needs: Iterable[Need]) -> None:
+        """Settle needs that are not known yet, in a machine that ends with that.
+
+        What goes wrong becomes the answer, for this run only.
+        """
+        groups: dict[str, list[Need]] = {}
+        for need in needs:
+            if self.answer(kernel, spec, need) is None:
+                groups.setdefault(_key(kernel, spec, need), []).append(need)
+        for key, group in groups.items():
+            parameters = spec.boot_parameters if group[0].depends_on_boot else ""
+            try:
+                self._ask(key, kernel, replace(spec, boot_parameters=parameters), group)
+            except KernelfsError as error:
+                self._answers.update(((key, str(need)), error) for need in group)
+
+    def _ask(self, key: str, kernel: Kernel, spec: MachineSpec, needs: list[Need]) -> None:
+        self._make_room()
+        with self._cache.lock(KIND, key):
+            known = _load(self._path(key))  # another worker may have asked meanwhile
+            self._learn(key, known)
+            left = [need for need in needs if str(need) not in known]
+            if not left:
+                return
+            vm = VM(self._provider().start(kernel, spec))
+            try:
+                for need in sorted(left, key=_order):
+                    self._probe(vm, key, need, known)
+            finally:
+                vm.machine.destroy()
+            self._cache.write_text(self._path(key), json.dumps(known, indent=1, sort_keys=True))
+
+    def _probe(self, vm: VM, key: str, need: Need, known: dict[str, str]) -> None:
+        text = str(need)
+        state, reason = _settle(vm, need)
+        told = f"kernel {vm.kernel.version} {reason}" if reason else ""
+        if state == guest.UNCLEAR:
+            self._answers[key, text] = InfrastructureError(f"{text} could be settled neither way: {told}")
+        else:
+            self._answers[key, text] = known[text] = told
+
+    def _learn(self, key: str, known: dict[str, str]) -> None:
+        self._answers.update(((key, text), told) for text, told in known.items())
+
+    def _path(self, key: str) -> Path:
+        return self._cache.path(KIND, f"{key}.json")
+
+
+def _settle(vm: VM, need: Need) -> tuple[str, str]:
+    try:
+        state, reason = vm.guest(guest.settle, need.kind, need.value)
+    except GuestCommandError as error:
+        return guest.UNCLEAR, f"failed when it was tried: {error}"
+    if state == guest.UNMET and need.kind == "filesystem":
+        try:
+            vm.modprobe(_module_of(vm.kernel, need.value))
+        except GuestCommandError as error:
+            return guest.UNMET, f"{reason}: {error}"
+        state, reason = vm.guest(guest.settle, need.kind, need.value)
+    return str(state), str(reason)
+
+
+def _module_of(kernel: Kernel, filesystem: str) -> str:
+    """The module that brings a file system: iso9660 is in isofs."""
+    aliases = kernel.modules / "modules.alias" if kernel.modules else None
+    if aliases is not None and aliases.is_file():
+        for line in aliases.read_text().splitlines():
+            words = line.split()
+            if words[:2] == ["alias", f"fs-{filesystem}"]:
+                return words[2]
+    return filesystem
+
+
+def _order(need: Need) -> tuple[bool, str]:
+    """Controllers of cgroup v1 last: see ``guest.needs.settle``."""
+    return need.value.startswith("v1:"), str(need)
+
+
+def _key(kernel: Kernel, spec: MachineSpec, need: Need) -> str:
+    parameters = spec.boot_parameters if need.depends_on_boot else ""
+    text = f"{kernel.checksum} {guest_code_digest()} {parameters}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _load(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(text): str(told) for text, told in known.items()} if isinstance(known, dict) else {}
