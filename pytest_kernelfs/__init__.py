@@ -10,15 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_kernelfs.assertions.space import Reclaimed
     from pytest_kernelfs.fixtures.checks import AssertDmesgClean, AssertNoLeaks
     from pytest_kernelfs.fixtures.network import AssertRttUnder
+    from pytest_kernelfs.fixtures.space import AssertSerialShape, AssertSpaceReclaimed
     from pytest_kernelfs.fixtures.tasks import AssertNoDstate
     from pytest_kernelfs.fixtures.umounts import AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
     from pytest_kernelfs.kernels.version import KernelVersion
     from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
     from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.probes.dstate import StuckTask
     from pytest_kernelfs.probes.rtt import RttBurst, RttRun, RttSample, SoftirqLoad
+    from pytest_kernelfs.probes.sampling import Probes, Sampled
     from pytest_kernelfs.probes.umount import UmountRun
     from pytest_kernelfs.resources.disk import Disk, DiskFactory
     from pytest_kernelfs.resources.dm import DmDevice
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.dm_thin import Thin, ThinPool, ThinPoolStatus
     from pytest_kernelfs.resources.filesystem import Filesystem, Tmpfs, Xfs
     from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
+    from pytest_kernelfs.resources.knobs import DropCaches, DynamicDebug, HungTask, ModuleParameter
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
     from pytest_kernelfs.resources.netns import Netns, NetnsPair, NetnsPairFactory, RttWatch
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
@@ -46,6 +51,9 @@ if TYPE_CHECKING:
         ZramFactory,
         ZramUsage,
     )
+    from pytest_kernelfs.resources.sysctl import Sysctl
+    from pytest_kernelfs.resources.tracing import Trace, TraceEvent, Tracing
+    from pytest_kernelfs.resources.writeback import Writeback, WritebackPhase, WritebackWatch
 
 __version__ = "0.1.0"
 
@@ -54,6 +62,8 @@ _HOMES = {
     "AssertNoDstate": "fixtures.tasks",
     "AssertNoLeaks": "fixtures.checks",
     "AssertRttUnder": "fixtures.network",
+    "AssertSerialShape": "fixtures.space",
+    "AssertSpaceReclaimed": "fixtures.space",
     "AssertUmountUnder": "fixtures.umounts",
     "Brd": "resources.ram_disks",
     "BrdFactory": "resources.ram_disks",
@@ -64,15 +74,19 @@ _HOMES = {
     "DiskFactory": "resources.disk",
     "DmDevice": "resources.dm",
     "DmFactory": "resources.dm_factory",
+    "DropCaches": "resources.knobs",
+    "DynamicDebug": "resources.knobs",
     "Flakey": "resources.dm_faults",
     "Filesystem": "resources.filesystem",
     "FilesystemFactory": "resources.filesystem_factory",
+    "HungTask": "resources.knobs",
     "Kernel": "kernels.kernel",
     "KernelVersion": "kernels.version",
     "LogWrites": "resources.dm_log_writes",
     "LoopDevice": "resources.loop",
     "LoopDeviceFactory": "resources.loop",
     "Measurement": "measure",
+    "ModuleParameter": "resources.knobs",
     "Netns": "resources.netns",
     "NetnsPair": "resources.netns",
     "NetnsPairFactory": "resources.netns",
@@ -82,17 +96,22 @@ _HOMES = {
     "OverlayFactory": "resources.overlay",
     "Preparation": "resources.preparation",
     "Preparer": "resources.preparation",
+    "Probes": "probes.sampling",
     "RamDisk": "resources.ram_disks",
+    "Reclaimed": "assertions.space",
     "RttBurst": "probes.rtt",
     "RttRun": "probes.rtt",
     "RttSample": "probes.rtt",
     "RttWatch": "resources.netns",
+    "Sampled": "probes.sampling",
     "ScsiDebug": "resources.ram_disks",
     "ScsiDebugFactory": "resources.ram_disks",
     "Snapshot": "resources.dm_snapshot",
     "SnapshotOrigin": "resources.dm_snapshot",
     "SnapshotStatus": "resources.dm_snapshot",
     "SoftirqLoad": "probes.rtt",
+    "StuckTask": "probes.dstate",
+    "Sysctl": "resources.sysctl",
     "Thin": "resources.dm_thin",
     "ThinPool": "resources.dm_thin",
     "ThinPoolStatus": "resources.dm_thin",
@@ -100,8 +119,14 @@ _HOMES = {
     "QuotaUsage": "resources.quota",
     "Quotas": "resources.quota",
     "Tmpfs": "resources.filesystem",
+    "Trace": "resources.tracing",
+    "TraceEvent": "resources.tracing",
+    "Tracing": "resources.tracing",
     "UmountRun": "probes.umount",
     "VM": "machines.vm",
+    "Writeback": "resources.writeback",
+    "WritebackPhase": "resources.writeback",
+    "WritebackWatch": "resources.writeback",
     "Xfs": "resources.filesystem",
     "XfsFactory": "resources.filesystem_factory",
     "Zram": "resources.ram_disks",
@@ -115,6 +140,8 @@ __all__ = [
     "AssertNoDstate",
     "AssertNoLeaks",
     "AssertRttUnder",
+    "AssertSerialShape",
+    "AssertSpaceReclaimed",
     "AssertUmountUnder",
     "Brd",
     "BrdFactory",
@@ -125,15 +152,19 @@ __all__ = [
     "DiskFactory",
     "DmDevice",
     "DmFactory",
+    "DropCaches",
+    "DynamicDebug",
     "Filesystem",
     "FilesystemFactory",
     "Flakey",
+    "HungTask",
     "Kernel",
     "KernelVersion",
     "LogWrites",
     "LoopDevice",
     "LoopDeviceFactory",
     "Measurement",
+    "ModuleParameter",
     "Netns",
     "NetnsPair",
     "NetnsPairFactory",
@@ -143,25 +174,36 @@ __all__ = [
     "OverlayFactory",
     "Preparation",
     "Preparer",
+    "Probes",
     "Quota",
     "QuotaUsage",
     "Quotas",
     "RamDisk",
+    "Reclaimed",
     "RttBurst",
     "RttRun",
     "RttSample",
     "RttWatch",
+    "Sampled",
     "ScsiDebug",
     "ScsiDebugFactory",
     "Snapshot",
     "SnapshotOrigin",
     "SnapshotStatus",
     "SoftirqLoad",
+    "StuckTask",
+    "Sysctl",
     "Thin",
     "ThinPool",
     "ThinPoolStatus",
     "Tmpfs",
+    "Trace",
+    "TraceEvent",
+    "Tracing",
     "UmountRun",
+    "Writeback",
+    "WritebackPhase",
+    "WritebackWatch",
     "Xfs",
     "XfsFactory",
     "Zram",

@@ -61,6 +61,17 @@ def write_sysctls(changes: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
     return undo
 
 
+def restore_sysctls(values: list[tuple[str, str]]) -> None:
+    """Write what ``write_sysctls`` gave; a knob that went with its module is passed over."""
+    for name, value in values:
+        path = _sysctl_path(name)
+        try:
+            if os.path.exists(path):
+                _write(path, value)
+        except OSError as error:
+            raise GuestError(f"sysctl {name} could not be set back to {value!r}: {_reason(error)}") from None
+
+
 def _in_force(name: str) -> list[tuple[str, str, str]]:
     """What to write to have back what ``name`` is now; nothing for what has no value."""
     if name in _TRIGGERS:

@@ -1,0 +1,106 @@
+"""Sysctls: read as numbers, set for the length of a test or of a block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import final
+
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.guest import knobs
+from pytest_kernelfs.resources.stack import Resources
+
+SysctlValue = int | str | tuple[int, ...]
+Settable = int | str | Sequence[int]
+
+_NAME = re.compile(r"[\w.:/@*+-]+", re.ASCII)
+_NUMBER = re.compile(r"-?\d+", re.ASCII)
+
+
+@final
+class Sysctl:
+    """The sysctls of the machine: the ``sysctl`` fixture. What a test set is set back after it."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._before: dict[str, tuple[str, str]] = {}
+
+    def __repr__(self) -> str:
+        changed = ", ".join(name for name, _ in self._before.values())
+        return f"<sysctl {changed or 'unchanged'}>"
+
+    def get(self, name: str) -> SysctlValue:
+        """The value of ``"vm.dirty_ratio"``: an int, a tuple of ints if it is several, else text.
+
+        Raises: GuestCommandError for one that this kernel has not, with the names that come close.
+        """
+        return typed(self.resources.vm.guest(knobs.read_sysctl, _checked(name)))
+
+    def set(self, name: str, value: Settable) -> None:
+        """Set one until the end of the test. Raises: GuestCommandError with the kernel's errno."""
+        self.update({name: value})
+
+    def update(self, changes: Mapping[str, Settable]) -> None:
+        """Set several until the end of the test, in their order: all, or none if one is refused.
+
+        Raises: GuestCommandError with the kernel's errno.
+        """
+        undo = self._write(changes)
+        if undo and not self._before:
+            self.resources.on_teardown("sysctls", self._restore)
+        for group, name, value in reversed(undo):
+            self._before.setdefault(group, (name, value))
+
+    @contextmanager
+    def changed(self, changes: Mapping[str, Settable]) -> Iterator[None]:
+        """Set several for the length of a block. Raises: GuestCommandError with the kernel's errno."""
+        undo = self._write(changes)
+        try:
+            yield
+        finally:
+            if self.resources.vm.usable:
+                self.resources.vm.guest(knobs.restore_sysctls, [(name, value) for _, name, value in undo])
+
+    def __getitem__(self, name: str) -> SysctlValue:
+        return self.get(name)
+
+    def __setitem__(self, name: str, value: Settable) -> None:
+        self.set(name, value)
+
+    def _write(self, changes: Mapping[str, Settable]) -> list[tuple[str, str, str]]:
+        texts = [(_checked(name), as_text(value)) for name, value in changes.items()]
+        return [
+            (group, name, value) for group, name, value in self.resources.vm.guest(knobs.write_sysctls, texts)
+        ]
+
+    def _restore(self) -> None:
+        before = list(self._before.values())
+        self._before.clear()
+        self.resources.vm.guest(knobs.restore_sysctls, before[::-1])
+
+
+def typed(text: str) -> SysctlValue:
+    """ "3000" -> 3000, "4096 87380" -> (4096, 87380), anything else as it is."""
+    words = text.split()
+    if not words or not all(_NUMBER.fullmatch(word) for word in words):
+        return text
+    numbers = tuple(map(int, words))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def as_text(value: Settable) -> str:
+    """What is written for a value; True is 1. Raises: UsageError."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, Sequence) and all(isinstance(number, int) for number in value):
+        return " ".join(str(int(number)) for number in value)
+    raise UsageError(f"sysctl: {value!r} is no value; give an int, text, or a sequence of ints")
+
+
+def _checked(name: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name or name.startswith("/"):
+        raise UsageError(f"sysctl: {name!r} is no name; write it as in 'vm.dirty_ratio'")
+    return name
