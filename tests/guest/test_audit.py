@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,3 +78,31 @@ def test_what_is_allowed_is_left_out_with_its_trace() -> None:
 
 def test_a_flood_is_cut_short() -> None:
     assert len(texts(["EXT4-fs error (device loop0)"] * 1000)) == 20
+
+
+def states(*following: dict[str, int]) -> Iterator[dict[str, int]]:
+    yield from following
+    while True:
+        yield following[-1]
+
+
+def test_only_what_came_in_addition_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount, loop = "mount: tmpfs on /mnt (from none)", "loop device: /dev/loop0 on /a"
+    seen = states({mount: 1, "cgroup: /a": 1}, {mount: 2, loop: 1})
+    monkeypatch.setattr(audit, "state", lambda: next(seen))
+    audit.remember()
+    assert audit.left_behind(0.0) == [loop, mount]
+
+
+def test_what_goes_in_time_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = states({}, {"cgroup: /a": 1}, {"cgroup: /a": 1}, {})
+    monkeypatch.setattr(audit, "state", lambda: next(seen))
+    audit.remember()
+    assert audit.left_behind(30.0) == []
+
+
+def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "taint", lambda: 0)
+    monkeypatch.setattr(audit.kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
+    assert audit.review(70, [], False, 0.0)["lost"] == 20
+    assert audit.review(100, [], False, 0.0) == {"log": [], "lost": 0, "taint": 0, "leaks": []}
