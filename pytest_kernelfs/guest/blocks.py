@@ -72,13 +72,19 @@ def attach_loop(
     """Attach a file or device to a free loop device; gives its path.
 
     LOOP_CTL_GET_FREE only proposes a number, another process may take it
-    first: EBUSY from LOOP_CONFIGURE means try the next.
+    first: EBUSY from LOOP_CONFIGURE means try the next. A device that is
+    not what was asked for is taken away again, because the kernel does not
+    always say so: it goes without direct I/O where it cannot have it.
     """
     file = os.open(backing, os.O_RDONLY if read_only else os.O_RDWR)
     try:
         while True:
             path = f"/dev/loop{_free_loop()}"
             if _configure(path, file, backing, read_only, direct_io, sector_size):
+                problem = _loop_problem(path, backing, read_only, direct_io, sector_size)
+                if problem:
+                    detach_loop(path)
+                    raise GuestError(f"cannot attach {backing} to {path}: {problem}")
                 return path
     finally:
         os.close(file)
@@ -107,10 +113,52 @@ def _configure(
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False
-        raise GuestError(f"cannot attach {backing} to {path}: {error.strerror}") from None
+        raise GuestError(
+            f"cannot attach {backing} to {path}: {error.strerror}{_hint(error, sector_size)}"
+        ) from None
     finally:
         os.close(loop)
     return True
+
+
+def _hint(error: OSError, sector_size: int) -> str:
+    page = os.sysconf("SC_PAGE_SIZE")
+    if error.errno != errno.EINVAL or sector_size <= page:
+        return ""
+    return f"; this kernel takes no sectors of {sector_size} bytes, more than a page of {page}"
+
+
+def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sector_size: int) -> str:
+    """What a loop device is not, that was asked for; "" if it is all that."""
+    folder = "/sys/block/" + os.path.basename(path)
+    if direct_io and _read(folder + "/loop/dio") != "1":
+        return (
+            f"this kernel does no direct I/O with sectors of {sector_size} bytes to {_what_holds(backing)}; "
+            "do without direct_io, or give it another file system or a larger sector_size"
+        )
+    sectors = _read(folder + "/queue/logical_block_size")
+    if sectors != str(sector_size):
+        return f"its sectors have {sectors} bytes, not {sector_size}"
+    if read_only and _read(folder + "/ro") != "1":
+        return "it is not read-only"
+    return ""
+
+
+def _what_holds(backing: str) -> str:
+    """For people: the device itself with the size of its sectors, or the file system a file lies on."""
+    status = os.stat(backing)
+    device = status.st_rdev or status.st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    sectors = _read(f"/sys/dev/block/{number}/queue/logical_block_size")
+    below = f"with sectors of {sectors} bytes" if sectors else "in memory"
+    if status.st_rdev:
+        return f"the device {backing} {below}"
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            if head.split()[2] == number:
+                return f"a file on {tail.split()[0]} {below}"
+    return f"the file {backing}"
 
 
 def detach_loop(path: str, timeout: float = 5.0) -> None:

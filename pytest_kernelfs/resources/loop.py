@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import final
 
+from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import blocks, files
 from pytest_kernelfs.resources.block import BlockDevice, check_device
 from pytest_kernelfs.resources.disk import Disk
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import ROOT, Resources
 from pytest_kernelfs.sizes import Size, format_size, parse_size
+
+_SECTOR = 512
 
 
 @final
@@ -46,16 +49,24 @@ class LoopDeviceFactory:
 
         ``on`` is a mounted file system, to hold a sparse backing file of ``size`` bytes; a block device,
         which then is itself what is behind the loop device (``size`` is the device's); or None for a sparse
-        file in the machine's memory.
+        file in the machine's memory. ``sector_size`` is a power of two from 512 bytes on; how large it may be
+        is for the kernel to say.
 
-        Raises: UsageError; GuestCommandError with the kernel's reason.
+        Raises: UsageError; GuestCommandError with the kernel's reason, also if it cannot do ``direct_io`` to
+        what is below.
         """
+        if sector_size < _SECTOR or sector_size & (sector_size - 1):
+            raise UsageError(
+                f"loop_device_factory: sector_size={sector_size!r} is no power of two from {_SECTOR} bytes on"
+            )
         if on is not None and not isinstance(on, Mount):
             check_device("loop_device_factory(on=…)", on)
             return self._attach(on.path, on.size, on.disk, sector_size, read_only, direct_io)
         folder = on.path if on is not None else f"{ROOT}/loop"
         backing = f"{folder}/{self._resources.name('loop')}.img"
         capacity = parse_size(size, "loop device size")
+        if capacity < sector_size or capacity % sector_size:
+            raise UsageError(f"loop device size {size!r} is no positive multiple of {sector_size} bytes")
         vm = self._resources.vm
         vm.guest(blocks.make_sparse, backing, capacity)
         self._resources.on_teardown(f"backing file {backing}", lambda: vm.guest(files.remove, backing))
