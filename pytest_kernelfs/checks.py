@@ -41,6 +41,23 @@ def findings(resources: Resources, allowed: Sequence[str]) -> list[str]:
     return found
 
 
+def note_before_power_cut(resources: Resources, allowed: Sequence[str]) -> None:
+    """Add to the resources' findings what is wrong in the log and the taint that go with the machine.
+
+    Raises: as ``findings``.
+    """
+    checks = resources.checks & {"dmesg", "taint"}
+    if not checks:
+        return
+    vm = resources.vm
+    seen = review(vm, vm.machine.log_start, allowed=allowed, leaks=False, patience=0.0)
+    kernel = str(vm.kernel.version)
+    if "dmesg" in checks:
+        resources.findings += describe_log(seen, kernel)
+    if "taint" in checks:
+        resources.findings += describe_taint(seen, kernel)
+
+
 def fail(found: Sequence[str]) -> None:
     """Raises: KernelMisbehaved with all findings, if there are any."""
     if found:

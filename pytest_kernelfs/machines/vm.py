@@ -79,6 +79,8 @@ class VM:
         self.kept = {}
         self.cutter: Cutter | None = None
         """Does what ``power_cut`` needs of the run; None for a machine whose power is not to be cut."""
+        self.before_power_cut: Callable[[], None] | None = None
+        """Called while the machine that is about to lose its power still answers."""
         self.after_power_cut: list[Callable[[], None]] = []
         """Called, in order, when another machine has taken the place of one that lost its power."""
         self._wedged = False
@@ -232,6 +234,8 @@ class VM:
                 "vm.power_cut: only the machine of the fixture 'vm' can have its power cut; a machine that "
                 "is being prepared is saved, and forks of it can"
             )
+        if self.before_power_cut is not None and self.usable:
+            self.before_power_cut()
         self.machine = self.cutter(self.machine, keep, kernel)
         self._wedged = False
         for tell in self.after_power_cut:
