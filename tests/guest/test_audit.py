@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import audit
+from pytest_kernelfs.guest import audit, kmsg
 
 
 def record(text: str, level: int = 4, seq: int = 0) -> dict[str, Any]:
@@ -103,6 +103,6 @@ def test_what_goes_in_time_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -
 
 def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "taint", lambda: 0)
-    monkeypatch.setattr(audit.kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
+    monkeypatch.setattr(kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
     assert audit.review(70, [], False, 0.0)["lost"] == 20
     assert audit.review(100, [], False, 0.0) == {"log": [], "lost": 0, "taint": 0, "leaks": []}
