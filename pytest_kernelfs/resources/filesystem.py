@@ -8,6 +8,7 @@ from typing import final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import filesystems, mounts
+from pytest_kernelfs.machines.machine import Machine
 from pytest_kernelfs.resources import fsck
 from pytest_kernelfs.resources.block import BlockDevice, full_speed
 from pytest_kernelfs.resources.mount import Mount
@@ -33,7 +34,7 @@ class Filesystem(Mount):
         self.mkfs = list(mkfs)
         self.options: list[str] = []
         self.checked = True
-        self._was_mounted = False
+        self._taken_down_in: Machine | None = None
         self._frozen = False
 
     def __repr__(self) -> str:
@@ -112,12 +113,14 @@ class Filesystem(Mount):
 
     def _mounted(self) -> None:
         self.resources.latest_on[self.device] = self
-        if self._was_mounted:
-            self.forget()
+        machine = self.resources.vm.machine
+        self.forget()
+        if self._taken_down_in is machine:
             self.resources.mounts.append(self)
         else:
+            # For the first time, or after a power cut: another machine, with nothing to take down yet.
             super()._mounted()
-            self._was_mounted = True
+            self._taken_down_in = machine
 
     def _thaw_if_frozen(self) -> None:
         if self._frozen:
