@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from pytest_kernelfs.resources.sysctl import Sysctl
     from pytest_kernelfs.resources.tracing import Trace, TraceEvent, Tracing
+    from pytest_kernelfs.resources.user_namespace import UserNamespaceOverlay
     from pytest_kernelfs.resources.writeback import Writeback, WritebackPhase, WritebackWatch
 
 __version__ = "0.1.0"
@@ -123,6 +124,7 @@ _HOMES = {
     "TraceEvent": "resources.tracing",
     "Tracing": "resources.tracing",
     "UmountRun": "probes.umount",
+    "UserNamespaceOverlay": "resources.user_namespace",
     "VM": "machines.vm",
     "Writeback": "resources.writeback",
     "WritebackPhase": "resources.writeback",
@@ -201,6 +203,7 @@ __all__ = [
     "TraceEvent",
     "Tracing",
     "UmountRun",
+    "UserNamespaceOverlay",
     "Writeback",
     "WritebackPhase",
     "WritebackWatch",

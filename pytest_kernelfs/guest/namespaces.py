@@ -28,7 +28,7 @@ class NoNamespace(GuestError):
         self.reason = reason
 
 
-def mount_overlay(
+def hold_overlay(
     target: str,
     lower: list[str],
     data: list[str],

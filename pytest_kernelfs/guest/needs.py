@@ -109,7 +109,7 @@ def _data_only(folder: str) -> tuple[str, str]:
 def _userns(folder: str) -> tuple[str, str]:
     plan = _plan(folder, "")
     try:
-        process = namespaces.mount_overlay(*plan, *_PROBE_IDS)
+        process = namespaces.hold_overlay(*plan, *_PROBE_IDS)
     except namespaces.NoNamespace as refused:
         return UNMET, f"does not mount overlay in a user namespace: {refused.reason}"
     except GuestError as error:

@@ -60,7 +60,7 @@ def make_layers(layers: list[tuple[str, dict[str, str | bytes]]]) -> None:
         files.make_tree(path, contents)
 
 
-def mount(
+def mount_overlay(
     target: str, lower: list[str], data: list[str], upper: str, work: str, options: str, api: str
 ) -> str:
     """Mount an overlay, see Plan; gives the API that was used. Raises: GuestError with the kernel's words."""

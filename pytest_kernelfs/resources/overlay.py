@@ -6,34 +6,59 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.guest import files, mounts
+from pytest_kernelfs.guest import overlay as guest
 from pytest_kernelfs.resources.mount import Mount
-from pytest_kernelfs.resources.stack import MOUNTS, Resources
+from pytest_kernelfs.resources.overlay_layout import Layout, Switch, overlay_options
+from pytest_kernelfs.resources.stack import Resources
+from pytest_kernelfs.resources.user_namespace import UserNamespaceOverlay
 
-Layer = Mapping[str, str | bytes]
+Layer = Mapping[str, str | bytes] | Mount | str
 DEFAULT_LOWER: tuple[Layer, ...] = ({"etc/hostname": "lower\n"},)
+APIS = ("auto", "old", "new")
+# Hundreds of layers take an emulated machine a while.
+_TIMEOUT_S = 300.0
 
 
 @final
 class Overlay(Mount):
-    """A mounted overlay: ``path`` is the merged view; ``lower`` is a list of folders, topmost first."""
+    """A mounted overlay: ``path`` is the merged view; ``lower`` is a list of folders, topmost first.
+
+    ``data_lower`` are the layers for data only; ``upper`` and ``work`` are "" if it is read-only. ``api``
+    says which mount API was used, "old" or "new".
+    """
 
     kind = "overlay"
 
-    def __init__(self, resources: Resources, on: Mount, lower: list[str], options: Sequence[str]) -> None:
-        name = resources.name(self.kind)
-        self.lower = lower
-        self.upper = f"{on.path}/{name}/upper"
-        self.work = f"{on.path}/{name}/work"
-        super().__init__(resources, f"{MOUNTS}/{name}", self.upper, on.disk)
-        # Fresh folders for every mount: to reuse them is EBUSY or undefined.
-        resources.vm.guest(files.make_folders, [self.upper, self.work])
-        layers = [f"lowerdir={':'.join(lower)}", f"upperdir={self.upper}", f"workdir={self.work}"]
-        resources.vm.guest(mounts.mount, "overlay", self.path, "overlay", ",".join([*layers, *options]))
-        self._mounted()
+    def __init__(self, resources: Resources, on: Mount, layout: Layout, options: str, api: str) -> None:
+        self.lower = layout.lower
+        self.data_lower = layout.data_lower
+        self.upper = layout.upper
+        self.work = layout.work
+        self.options = options
+        self._asked_api = api
+        self.api = ""
+        super().__init__(resources, layout.path, layout.upper or on.path, on.disk)
+        self.mount()
 
     def __repr__(self) -> str:
-        return f"<overlay {self.path} upper={self.upper} lower={len(self.lower)}>"
+        upper = f"upper={self.upper}" if self.upper else "read-only"
+        data = f" data_lower={len(self.data_lower)}" if self.data_lower else ""
+        return f"<overlay {self.path} {upper} lower={len(self.lower)}{data}>"
+
+    def mount(self) -> None:
+        """Mount it again after an umount, with the same folders and options.
+
+        Raises: UsageError if it is mounted; GuestCommandError with the kernel's reason, such as the mark
+        that a volatile overlay leaves in its work folder.
+        """
+        if self in self.resources.mounts:
+            raise UsageError(f"{self!r} is mounted; unmount it before it is mounted again")
+        folders = (self.path, self.lower, self.data_lower, self.upper, self.work)
+        used = self.resources.vm.guest(
+            guest.mount_overlay, *folders, self.options, self._asked_api, timeout=_TIMEOUT_S
+        )
+        self.api = str(used)
+        self._mounted()
 
 
 class OverlayFactory:
@@ -49,27 +74,101 @@ class OverlayFactory:
         *,
         on: Mount | None = None,
         lower: Sequence[Layer] = DEFAULT_LOWER,
+        data_lower: Sequence[Layer] = (),
+        lower_on: Mount | None = None,
+        upper: bool = True,
         volatile: bool = False,
+        metacopy: Switch = None,
+        redirect_dir: Switch | str = None,
+        index: Switch = None,
+        nfs_export: Switch = None,
+        userxattr: bool = False,
+        xino: Switch | str = None,
         options: Sequence[str] = (),
+        api: str = "auto",
     ) -> Overlay:
         """Mount an overlay.
 
-        ``on`` holds all its folders; by default the test's ``xfs``. ``lower`` are the layers, topmost
-        first, each a mapping of file names to content (a name that ends in "/" is a folder); equal layers on
-        the same file system are shared. ``volatile`` and ``options`` go to the kernel as they are.
+        ``on`` holds its folders; by default the test's ``xfs``. ``lower`` are the layers, topmost first:
+        mappings of file names to content (a name that ends in "/" is a folder; equal ones on the same file
+        system are shared), mounts such as another overlay, or paths in the guest. ``data_lower`` are layers
+        that only hold data for metacopy. New layers lie on ``lower_on``, by default ``on``. Without ``upper``
+        it is read-only.
+
+        Switches that are None are left to the kernel; ``options`` go to it as they are. ``api`` is "old" for
+        mount(2), "new" for fsopen(2) and its like, "auto" for the old one unless there are too many layers.
 
         Raises: UsageError; GuestCommandError with the kernel's reason.
         """
+        if volatile and not upper:
+            raise UsageError("overlay_factory: without an upper folder there is nothing to be volatile")
+        switches = {
+            "metacopy": metacopy,
+            "redirect_dir": redirect_dir,
+            "index": index,
+            "nfs_export": nfs_export,
+            "xino": xino,
+        }
+        text = overlay_options(options, switches, userxattr=userxattr, volatile=volatile)
+        layout, base = self._layout(on, lower, data_lower, lower_on, upper, api)
+        return Overlay(self._resources, base, layout, text, api)
+
+    def in_user_namespace(
+        self,
+        *,
+        on: Mount | None = None,
+        lower: Sequence[Layer] = DEFAULT_LOWER,
+        lower_on: Mount | None = None,
+        userxattr: bool = True,
+        options: Sequence[str] = (),
+        api: str = "auto",
+    ) -> UserNamespaceOverlay:
+        """Mount an overlay in a user namespace of its own, without privileges outside (Linux 5.11).
+
+        Raises: UsageError; GuestCommandError with the kernel's reason, also if it does not allow that.
+        """
+        text = overlay_options(options, {}, userxattr=userxattr, volatile=False)
+        layout, _ = self._layout(on, lower, (), lower_on, True, api)
+        return UserNamespaceOverlay(self._resources, layout, text, api)
+
+    def _layout(
+        self,
+        on: Mount | None,
+        lower: Sequence[Layer],
+        data_lower: Sequence[Layer],
+        lower_on: Mount | None,
+        upper: bool,
+        api: str,
+    ) -> tuple[Layout, Mount]:
+        """Make the layers; gives where all lies, and what it lies on."""
         if not lower:
             raise UsageError("overlay_factory: an overlay has at least one lower layer")
+        if api not in APIS:
+            raise UsageError(f"overlay_factory: the mount API {api!r} is none of {', '.join(APIS)}")
+        for layer in (*lower, *data_lower):
+            if isinstance(layer, str) and not layer.startswith("/"):
+                raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
         base = on or self._default_on()
-        layers = [self._layer(base, layer) for layer in lower]
-        return Overlay(self._resources, base, layers, [*options, *(["volatile"] if volatile else [])])
+        paths = self._make_layers(lower_on or base, [*lower, *data_lower])
+        name = self._resources.name(Overlay.kind)
+        folder = f"{base.path}/{name}" if upper else ""
+        return Layout.of(name, paths[: len(lower)], paths[len(lower) :], folder), base
 
-    def _layer(self, on: Mount, content: Layer) -> str:
-        key = (on.path, repr(sorted(content.items())))
-        if key not in self._layers:
-            path = f"{on.path}/{self._resources.name('lower')}"
-            self._resources.vm.guest(files.make_tree, path, dict(content))
-            self._layers[key] = path
-        return self._layers[key]
+    def _make_layers(self, on: Mount, layers: Sequence[Layer]) -> list[str]:
+        """The folders of the layers; those that are not there yet are made in one go."""
+        paths: list[str] = []
+        new: dict[tuple[str, str], tuple[str, dict[str, str | bytes]]] = {}
+        for layer in layers:
+            if isinstance(layer, str):
+                paths.append(layer)
+            elif isinstance(layer, Mount):
+                paths.append(layer.path)
+            else:
+                key = (on.path, repr(sorted(layer.items())))
+                if key not in self._layers and key not in new:
+                    new[key] = (f"{on.path}/{self._resources.name('lower')}", dict(layer))
+                paths.append(self._layers[key] if key in self._layers else new[key][0])
+        if new:
+            self._resources.vm.guest(guest.make_layers, list(new.values()), timeout=_TIMEOUT_S)
+            self._layers.update((key, path) for key, (path, _) in new.items())
+        return paths

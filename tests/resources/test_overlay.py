@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay import OverlayFactory
@@ -21,29 +23,20 @@ def overlay_factory(resources: Resources) -> OverlayFactory:
 
 def options(machine: FakeMachine) -> list[str]:
     """The options of the overlays that were mounted."""
-    return [arguments[3] for arguments in machine.arguments("mount") if arguments[2] == "overlay"]
+    return [arguments[5] for arguments in machine.arguments("mount_overlay")]
 
 
-def test_lower_upper_and_work_folder_are_named(overlay_factory: OverlayFactory, machine: FakeMachine) -> None:
+def test_all_folders_are_named(overlay_factory: OverlayFactory, machine: FakeMachine) -> None:
     overlay = overlay_factory()
-    assert options(machine) == [
-        f"lowerdir={overlay.lower[0]},upperdir={overlay.upper},workdir={overlay.work}"
+    assert machine.arguments("mount_overlay") == [
+        (overlay.path, overlay.lower, [], overlay.upper, overlay.work, "", "auto")
     ]
-    assert machine.arguments("mount")[0][:3] == ("overlay", overlay.path, "overlay")
 
 
 def test_all_folders_lie_on_the_same_file_system(overlay_factory: OverlayFactory) -> None:
     overlay = overlay_factory()
     assert all(path.startswith("/mnt/base/") for path in [*overlay.lower, overlay.upper, overlay.work])
     assert not overlay.path.startswith("/mnt/base/")
-
-
-def test_upper_and_work_folder_are_made_before_mounting(
-    overlay_factory: OverlayFactory, machine: FakeMachine
-) -> None:
-    overlay = overlay_factory()
-    assert machine.arguments("make_folders") == [([overlay.upper, overlay.work],)]
-    assert machine.names.index("make_folders") < machine.names.index("mount")
 
 
 def test_each_overlay_has_upper_and_work_folders_of_its_own(overlay_factory: OverlayFactory) -> None:
@@ -56,17 +49,36 @@ def test_volatile_comes_after_the_tests_own_options(
     overlay_factory: OverlayFactory, machine: FakeMachine
 ) -> None:
     overlay_factory(volatile=True, options=["index=off", "metacopy=on"])
-    assert options(machine)[0].endswith(",index=off,metacopy=on,volatile")
+    assert options(machine) == ["index=off,metacopy=on,volatile"]
+
+
+def test_switches_are_written_as_the_kernel_reads_them(
+    overlay_factory: OverlayFactory, machine: FakeMachine
+) -> None:
+    overlay_factory(
+        metacopy=True, redirect_dir="nofollow", index=False, nfs_export=False, xino="auto", userxattr=True
+    )
+    assert options(machine) == [
+        "metacopy=on,redirect_dir=nofollow,index=off,nfs_export=off,xino=auto,userxattr"
+    ]
+
+
+@pytest.mark.parametrize("value", ["on,ro", "", 1, "a=b"])
+def test_a_switch_that_is_none_is_refused(
+    overlay_factory: OverlayFactory, machine: FakeMachine, value: Any
+) -> None:
+    with pytest.raises(UsageError, match="neither True, False nor a word"):
+        overlay_factory(redirect_dir=value)
+    assert machine.calls == []
 
 
 def test_layers_are_in_the_order_given_topmost_first(
     overlay_factory: OverlayFactory, machine: FakeMachine
 ) -> None:
     overlay = overlay_factory(lower=[{"a": b"top"}, {"a": b"bottom", "empty/": ""}])
-    assert options(machine)[0].startswith(f"lowerdir={overlay.lower[0]}:{overlay.lower[1]},")
-    assert machine.arguments("make_tree") == [
-        (overlay.lower[0], {"a": b"top"}),
-        (overlay.lower[1], {"a": b"bottom", "empty/": ""}),
+    assert machine.arguments("mount_overlay")[0][1] == overlay.lower
+    assert machine.arguments("make_layers") == [
+        ([(overlay.lower[0], {"a": b"top"}), (overlay.lower[1], {"a": b"bottom", "empty/": ""})],)
     ]
 
 
@@ -74,7 +86,94 @@ def test_equal_layers_are_shared(overlay_factory: OverlayFactory, machine: FakeM
     first = overlay_factory(lower=[{"a": b"1"}, {"b": b"2"}])
     second = overlay_factory(lower=[{"b": b"2"}])
     assert second.lower == first.lower[1:]
-    assert len(machine.arguments("make_tree")) == 2
+    assert len(machine.arguments("make_layers")) == 1
+
+
+def test_equal_layers_of_one_overlay_are_one_folder(
+    overlay_factory: OverlayFactory, machine: FakeMachine
+) -> None:
+    overlay = overlay_factory(lower=[{"a": b"1"}], data_lower=[{"a": b"1"}])
+    assert overlay.lower == overlay.data_lower
+    ((made,),) = machine.arguments("make_layers")
+    assert len(made) == 1
+
+
+def test_layers_that_could_not_be_made_are_made_the_next_time(
+    overlay_factory: OverlayFactory, machine: FakeMachine
+) -> None:
+    machine.answers["make_layers"] = GuestCommandError("no space left")
+    with pytest.raises(GuestCommandError):
+        overlay_factory()
+    del machine.answers["make_layers"]
+    overlay_factory()
+    assert len(machine.arguments("make_layers")) == 2
+
+
+def test_mounts_and_paths_can_be_layers(
+    overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
+) -> None:
+    below = overlay_factory()
+    mount = Mount(resources, "/mnt/other", "/mnt/other", None)
+    overlay = overlay_factory(lower=[below, mount, "/usr"], data_lower=[{"a": "1"}], lower_on=mount)
+    assert overlay.lower == [below.path, "/mnt/other", "/usr"]
+    (data,) = overlay.data_lower
+    assert data.startswith("/mnt/other/")
+    assert overlay.upper.startswith("/mnt/base/")
+    assert repr(overlay).endswith("lower=3 data_lower=1>")
+
+
+def test_a_read_only_overlay_has_no_upper_folder(
+    overlay_factory: OverlayFactory, machine: FakeMachine
+) -> None:
+    overlay = overlay_factory(lower=[{"a": "1"}, {"b": "2"}], upper=False)
+    assert (overlay.upper, overlay.work) == ("", "")
+    assert overlay.backing == "/mnt/base"
+    assert "read-only" in repr(overlay)
+    with pytest.raises(UsageError, match="nothing to be volatile"):
+        overlay_factory(upper=False, volatile=True)
+
+
+def test_the_mount_api_can_be_chosen(overlay_factory: OverlayFactory, machine: FakeMachine) -> None:
+    machine.answers["mount_overlay"] = "new"
+    assert overlay_factory(api="new").api == "new"
+    assert machine.arguments("mount_overlay")[0][6] == "new"
+    with pytest.raises(UsageError, match="'fsopen' is none of auto, old, new"):
+        overlay_factory(api="fsopen")
+
+
+def test_a_layer_is_an_absolute_path(overlay_factory: OverlayFactory) -> None:
+    with pytest.raises(UsageError, match="'etc' is no absolute path"):
+        overlay_factory(lower=["etc"])
+
+
+def test_it_can_be_mounted_again_once_it_is_unmounted(
+    overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
+) -> None:
+    overlay = overlay_factory()
+    with pytest.raises(UsageError, match="is mounted; unmount it"):
+        overlay.mount()
+    overlay.umount()
+    overlay.mount()
+    first, second = machine.arguments("mount_overlay")
+    assert first == second
+    assert resources.mounts == [overlay]
+
+
+def test_an_overlay_in_a_user_namespace_is_held_by_a_process(
+    overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
+) -> None:
+    machine.answers["hold_overlay"] = 4711
+    overlay = overlay_factory.in_user_namespace(options=["xino=off"])
+    (arguments,) = machine.arguments("hold_overlay")
+    assert arguments[:2] == (overlay.path, overlay.lower)
+    assert arguments[5:] == ("xino=off,userxattr", "auto", 100000, 65536)
+    overlay.run("id -u")
+    words = machine.arguments("run")[-1][0]
+    assert words[:3] == ["nsenter", "-t", "4711"]
+    assert words[-3:] == ["/bin/sh", "-c", "id -u"]
+    assert "4711" in repr(overlay)
+    resources.close()
+    assert machine.arguments("end") == [(4711,)]
 
 
 def test_text_and_bytes_are_different_layers(overlay_factory: OverlayFactory) -> None:

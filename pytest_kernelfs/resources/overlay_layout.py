@@ -1,0 +1,48 @@
+"""Where the folders of an overlay lie, and how its options are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.resources.stack import MOUNTS
+
+Switch = bool | None
+_SWITCHED = {True: "on", False: "off"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of an overlay; ``upper`` and ``work`` are "" if it is read-only."""
+
+    path: str
+    lower: list[str]
+    data_lower: list[str]
+    upper: str
+    work: str
+
+    @classmethod
+    def of(cls, name: str, lower: list[str], data_lower: list[str], folder: str) -> Layout:
+        """With fresh folders below ``folder`` for every mount: to reuse them is EBUSY or undefined."""
+        upper, work = (f"{folder}/upper", f"{folder}/work") if folder else ("", "")
+        return cls(f"{MOUNTS}/{name}", lower, data_lower, upper, work)
+
+
+def overlay_options(
+    options: Sequence[str], switches: Mapping[str, Switch | str], *, userxattr: bool, volatile: bool
+) -> str:
+    """The options in one text: the test's own, then switches that are not None, then flags.
+
+    Raises: UsageError for a switch that is neither a bool nor a word.
+    """
+    words = list(options)
+    for name, value in switches.items():
+        if value is None:
+            continue
+        if not isinstance(value, (bool, str)) or (isinstance(value, str) and not value.isalpha()):
+            raise UsageError(f"overlay_factory: {name}={value!r} is neither True, False nor a word")
+        words.append(f"{name}={_SWITCHED[value] if isinstance(value, bool) else value}")
+    words += ["userxattr"] if userxattr else []
+    words += ["volatile"] if volatile else []
+    return ",".join(words)
