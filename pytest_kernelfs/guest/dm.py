@@ -83,7 +83,7 @@ def create_beside(name: str, table: list[tuple[int, int, str, str]], other: str)
         resume(other)
 
 
-def remove(name: str, patience: float = 5.0) -> bool:
+def remove(name: str, patience: float = 2.0) -> bool:
     """Remove a device; False if it is gone already. What keeps it open has ``patience`` seconds to end."""
     deadline = time.monotonic() + patience
     while True:

@@ -19,18 +19,23 @@ _POLL_S = 0.005
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def mount_configfs() -> bool:
+    """Mount configfs; False if it is mounted already."""
+    if os.path.isdir(_NULL_BLK):
+        return False
+    try:
+        syscalls.mount("configfs", _CONFIGFS, "configfs")
+    except OSError as error:
+        raise GuestError(f"null_blk is set up through configfs, which is not there: {error}") from None
+    return True
+
+
 def make_null_blk(name: str, attributes: dict[str, str]) -> str:
     """Make a null_blk device with these attributes of its configfs folder; gives its path."""
-    if not os.path.isdir(_NULL_BLK):
-        try:
-            syscalls.mount("configfs", _CONFIGFS, "configfs")
-        except OSError as error:
-            raise GuestError(f"null_blk is set up through configfs, which is not there: {error}") from None
     folder = f"{_NULL_BLK}/{name}"
     os.mkdir(folder)
     try:
-        for key, value in attributes.items():
-            _set(folder, key, value, "null_blk")
+        set_null_blk(name, attributes)
         _set(folder, "power", "1", "null_blk")
         # From 6.3 on, the device has the name of the folder.
         return _appeared([f"/dev/{name}", f"/dev/nullb{_get(folder + '/index')}"])
@@ -50,6 +55,12 @@ def remove_null_blk(name: str) -> bool:
     return True
 
 
+def set_null_blk(name: str, attributes: dict[str, str]) -> None:
+    """Change attributes of a null_blk device in use."""
+    for key, value in attributes.items():
+        _set(f"{_NULL_BLK}/{name}", key, value, "null_blk")
+
+
 def make_zram(size: int, algorithm: str) -> str:
     """Make a zram device, "" for the kernel's own algorithm; gives its path."""
     number = _get(_ZRAM_CONTROL + "/hot_add")
@@ -64,7 +75,7 @@ def make_zram(size: int, algorithm: str) -> str:
         raise
 
 
-def remove_zram(path: str, patience: float = 5.0) -> bool:
+def remove_zram(path: str, patience: float = 2.0) -> bool:
     """Remove a zram device; False if it is gone already. While it is in use, wait ``patience`` seconds."""
     name = os.path.basename(path)
     folder = f"/sys/block/{name}"
@@ -120,7 +131,12 @@ def find_scsi_debug(size: int, timeout: float) -> str:
         time.sleep(_POLL_S)
 
 
-def unload(module: str, patience: float = 5.0) -> bool:
+def is_loaded(module: str) -> bool:
+    """Whether a module is loaded; one that is built in is not."""
+    return os.path.exists(f"/sys/module/{module}/initstate")
+
+
+def unload(module: str, patience: float = 2.0) -> bool:
     """Unload a module; False if it is not loaded. While it is in use, wait ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while _libc.delete_module(module.encode(), os.O_NONBLOCK):

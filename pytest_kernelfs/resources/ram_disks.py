@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import final
 
 from pytest_kernelfs.errors import GuestCommandError, UsageError
-from pytest_kernelfs.guest import ram_disks
+from pytest_kernelfs.guest import mounts, ram_disks
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, format_size, parse_size
 
 _MIB = 1 << 20
+_CONFIGFS = "/sys/kernel/config"
 # As many as brd makes by default.
 _BRD_DEVICES = 16
 # The kernel's search for disks runs in the background, and emulated processors are slow.
@@ -44,6 +45,13 @@ class NullBlk(RamDisk):
         super().__init__(resources, path, size)
         resources.on_teardown(f"null_blk device {path}", self.remove)
 
+    def set(self, **attributes: object) -> None:
+        """Change attributes while it is in use: ``badblocks="-0-7"``.
+
+        Raises: GuestCommandError if there is no such attribute, or it cannot be changed in use.
+        """
+        self.resources.vm.guest(ram_disks.set_null_blk, self.name, _texts(attributes))
+
     def remove(self) -> None:
         """Remove it, even if it is in use; one that is gone already is no error."""
         self.resources.vm.guest(ram_disks.remove_null_blk, self.name)
@@ -67,10 +75,17 @@ class NullBlkFactory:
         Raises: UsageError; GuestCommandError if the kernel has no null_blk, or refuses an attribute.
         """
         capacity = _mebibytes(size, "null_blk size")
-        load(self._resources, "null_blk", "BLK_DEV_NULL_BLK", nr_devices=0)
-        wanted = {"size": capacity, "blocksize": block_size, "memory_backed": memory_backed, **attributes}
-        shown = {key: str(int(value) if isinstance(value, bool) else value) for key, value in wanted.items()}
-        return NullBlk(self._resources, capacity * _MIB, shown)
+        _load(self._resources, "null_blk", "BLK_DEV_NULL_BLK", nr_devices=0)
+        vm = self._resources.vm
+        if vm.guest(ram_disks.mount_configfs):
+            self._resources.on_teardown("mount of configfs", lambda: vm.guest(mounts.umount, _CONFIGFS))
+        wanted: dict[str, object] = {
+            "size": capacity,
+            "blocksize": block_size,
+            "memory_backed": memory_backed,
+            **attributes,
+        }
+        return NullBlk(self._resources, capacity * _MIB, _texts(wanted))
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ class ZramFactory:
         capacity = parse_size(size, "zram size")
         if not capacity or capacity % 4096:
             raise UsageError(f"zram size {size!r} is no positive multiple of 4096 bytes")
-        load(self._resources, "zram", "ZRAM", num_devices=0)
+        _load(self._resources, "zram", "ZRAM", num_devices=0)
         return Zram(self._resources, capacity, algorithm)
 
 
@@ -143,7 +158,7 @@ class BrdFactory:
         if not capacity or capacity % 4096:
             raise UsageError(f"brd size {size!r} is no positive multiple of 4096 bytes")
         if not self._made:
-            load_anew(self._resources, "brd", "BLK_DEV_RAM", rd_nr=_BRD_DEVICES, rd_size=capacity // 1024)
+            _load_anew(self._resources, "brd", "BLK_DEV_RAM", rd_nr=_BRD_DEVICES, rd_size=capacity // 1024)
         elif capacity != self._made[0].size:
             raise UsageError(
                 f"brd_factory: all devices of brd have one size, and {self._made[0]!r} is there already; use "
@@ -184,30 +199,40 @@ class ScsiDebugFactory:
         Raises: UsageError; GuestCommandError if the kernel has no scsi_debug, or a loaded one is in use.
         """
         capacity = _mebibytes(size, "scsi_debug size")
-        load(self._resources, "sd_mod", "BLK_DEV_SD")
+        _load(self._resources, "sd_mod", "BLK_DEV_SD")
         wanted = {"dev_size_mb": capacity, "sector_size": sector_size, **parameters}
-        load_anew(self._resources, "scsi_debug", "SCSI_DEBUG", **wanted)
+        _load_anew(self._resources, "scsi_debug", "SCSI_DEBUG", **wanted)
         path: str = self._resources.vm.guest(ram_disks.find_scsi_debug, capacity * _MIB, _SCAN_S)
         return ScsiDebug(self._resources, path, capacity * _MIB)
 
 
-def load(resources: Resources, module: str, setting: str, **parameters: object) -> None:
-    """Load a module. Raises: GuestCommandError, naming the module and the setting that make it."""
+def _load(resources: Resources, module: str, setting: str, **parameters: object) -> None:
+    """Load a module unless it is loaded; it is unloaded with the test.
+
+    Raises: GuestCommandError, naming the module and the setting that make it.
+    """
+    vm = resources.vm
+    if vm.guest(ram_disks.is_loaded, module):
+        return
     try:
-        resources.vm.modprobe(module, **parameters)
+        vm.modprobe(module, **parameters)
     except GuestCommandError as error:
         raise GuestCommandError(f"{module} (CONFIG_{setting}) cannot be used: {error}") from None
+    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module))
 
 
-def load_anew(resources: Resources, module: str, setting: str, **parameters: object) -> None:
-    """Load a module whose parameters count only while it is loaded; it is unloaded with the test.
+def _load_anew(resources: Resources, module: str, setting: str, **parameters: object) -> None:
+    """Load a module whose parameters count only while it is loaded.
 
     Raises: GuestCommandError, also if it is loaded already and in use.
     """
-    vm = resources.vm
-    vm.guest(ram_disks.unload, module)
-    load(resources, module, setting, **parameters)
-    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module))
+    resources.vm.guest(ram_disks.unload, module)
+    _load(resources, module, setting, **parameters)
+
+
+def _texts(attributes: dict[str, object]) -> dict[str, str]:
+    """Attributes as configfs takes them: a truth is 1 or 0."""
+    return {key: str(int(value) if isinstance(value, bool) else value) for key, value in attributes.items()}
 
 
 def _mebibytes(size: Size, what: str) -> int:

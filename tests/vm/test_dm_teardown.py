@@ -1,0 +1,40 @@
+"""What tests leave of devices, in a machine that they share: nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelfs import (
+    VM,
+    BrdFactory,
+    DmFactory,
+    NullBlkFactory,
+    ScsiDebugFactory,
+    XfsFactory,
+    ZramFactory,
+)
+
+pytestmark = pytest.mark.isolation("module")
+
+
+@pytest.mark.dmesg_allow("XFS", "I/O error")
+@pytest.mark.parametrize("round_", [1, 2])
+def test_all_is_taken_down(
+    vm: VM,
+    dm_factory: DmFactory,
+    null_blk_factory: NullBlkFactory,
+    zram_factory: ZramFactory,
+    brd_factory: BrdFactory,
+    scsi_debug_factory: ScsiDebugFactory,
+    xfs_factory: XfsFactory,
+    round_: int,
+) -> None:
+    left = vm.run("dmsetup ls; ls /sys/block; ls /sys/kernel/config/nullb").stdout
+    assert not any(name in left for name in ("dm-", "nullb1", "null_blk", "zram", "ram0", "sda"))
+    pool = dm_factory.thin_pool(meta=brd_factory(size="8M"), data=null_blk_factory(size="400M"))
+    volume = pool.thin(size="1G")
+    pool.snapshot(of=volume)
+    flakey = dm_factory.flakey(on=volume)
+    xfs_factory(on=flakey)
+    flakey.fail()
+    dm_factory.log_writes(on=scsi_debug_factory(size="8M"), log=zram_factory(size="16M")).suspend()
