@@ -22,7 +22,7 @@ def describe_rtt(run: RttRun, budget: float, *, lost: int, way: str, kernel: str
     bursts = run.bursts_from(budget)
     lines = [
         f"{_what_failed(run, budget, lost)} ({run.kind.upper()}, {way}, "
-        f"one probe each {run.interval * 1000:g} ms, kernel {kernel})",
+        f"one probe every {run.interval * 1000:g} ms, kernel {kernel})",
         f"  {_figures(run)}",
     ]
     lines += [f"  {_describe_burst(burst)}" for burst in bursts[:_MOST_BURSTS]]
@@ -34,7 +34,7 @@ def describe_rtt(run: RttRun, budget: float, *, lost: int, way: str, kernel: str
         f"  meanwhile ksoftirqd ran for {_ms(load.ran)} and waited {_ms(load.waited)} for a processor; "
         f"softnet_stat: {load.squeezed} times squeezed, {load.dropped} dropped"
     )
-    lines.append(f"  {_advice(bursts)}")
+    lines.append(f"  {_advice(run, budget, bursts)}")
     return "\n".join(lines)
 
 
@@ -64,18 +64,24 @@ def _figures(run: RttRun) -> str:
 
 def _describe_burst(burst: RttBurst) -> str:
     between = [f"{count} {name}" for name, count in (("quick", burst.quick), ("lost", burst.lost)) if count]
+    among = f"{' and '.join(between)} between them, " if between else ""
     order = "answered in order" if burst.in_order else "answers interleaved"
     return (
         f"stall at {burst.start:.3f} s for {_ms(burst.length)}: {burst.slow} slow, up to {_ms(burst.worst)}, "
-        f"{f'between them {chr(32).join(between)}, ' if between else ''}{order}; "
+        f"{among}{order}; "
         f"the probe itself was sent at most {_ms(burst.late)} late"
     )
 
 
-def _advice(bursts: tuple[RttBurst, ...]) -> str:
+def _advice(run: RttRun, budget: float, bursts: tuple[RttBurst, ...]) -> str:
     if not bursts:
         return (
             "look at: netem and its limit, the queue of the interface (ip -s link), dropped in softnet_stat"
+        )
+    if run.measurement.median > budget:
+        return (
+            "most probes were slow: the way as a whole takes that long. Look at netem at both ends, at its "
+            "rate and jitter, and at queues that are never empty"
         )
     worst = max(bursts, key=lambda burst: burst.worst)
     if worst.late > worst.worst / 2:
@@ -89,7 +95,7 @@ def _advice(bursts: tuple[RttBurst, ...]) -> str:
             "netem reorders. Look at softirq time by processor (/proc/softirqs) and at which flows hash to it"
         )
     return (
-        "all packets waited behind one another: one queue stood still, or the link is slow. Look at netem, "
+        "all packets waited behind one another: one queue stood still, as when ksoftirqd does not run. Look "
         "at softirq time (/proc/softirqs), and at what kept ksoftirqd from its processor, such as long "
         "system calls"
     )

@@ -19,6 +19,7 @@ _NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _NEWNEIGH, _NEWQDISC, _DELQDISC = 16, 17
 _IFF_UP = 1
 _NUD_PERMANENT = 0x80
 _ROOT = 0xFFFFFFFF
+_INDEX, _PEER_INDEX = 10, 11
 
 # linux/pkt_sched.h
 _PLUG_RELEASE_INDEFINITE = 2
@@ -43,10 +44,13 @@ def ask(kind: int, flags: int, body: bytes) -> None:
 
 def add_veth(interface: str, address: bytes, peer: str, peer_address: bytes, peer_namespace: int) -> None:
     """Make a pair of joined interfaces: one here, its peer in the namespace of that file descriptor."""
-    end = _link(0) + attribute(3, peer.encode() + b"\0") + attribute(1, peer_address)
+    # Ends with different numbers count as urgent when they come up; others wait up to a second.
+    end = _link(_PEER_INDEX) + attribute(3, peer.encode() + b"\0") + attribute(1, peer_address)
     end += attribute(28, struct.pack("=i", peer_namespace))
     kind = attribute(1, b"veth\0") + attribute(2, attribute(1, end))
-    body = _link(0) + attribute(3, interface.encode() + b"\0") + attribute(1, address) + attribute(18, kind)
+    body = (
+        _link(_INDEX) + attribute(3, interface.encode() + b"\0") + attribute(1, address) + attribute(18, kind)
+    )
     ask(_NEWLINK, _CREATE | _EXCLUSIVE, body)
 
 

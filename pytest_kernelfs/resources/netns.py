@@ -305,7 +305,7 @@ class _Plan:
     ) -> None:
         if kind not in ("icmp", "tcp"):
             raise UsageError(f'rtt: kind is "icmp" or "tcp", not {kind!r}')
-        if isinstance(port, bool) or not 0 < port < 1 << 16:
+        if type(port) is not int or not 0 < port < 1 << 16:
             raise UsageError(f"rtt: port is a number from 1 to 65535, not {port!r}")
         self.kind = kind
         self.port = port
