@@ -17,6 +17,7 @@ ACCELERATORS = ("auto", "kvm", "tcg")
 ISOLATIONS = ("test", "class", "module", "session")
 PROVIDERS = ("qemu",)
 FLAVOURS = ("cloud", "amd64", "rt")
+KEEPS = ("never", "failed", "always")
 # Below this no distribution kernel reaches its init with our root in memory.
 LEAST_MEMORY = 384 << 20
 MOST_CPUS = 255
@@ -74,6 +75,14 @@ OPTIONS = (
         "--kernelfs-flavour", "kernelfs_flavour", "cloud",
         "flavour of Debian kernels that a version or suite means: cloud, amd64 or rt", "NAME",
     ),
+    Option(
+        "--kernelfs-keep", "kernelfs_keep", "failed",
+        "of which tests artifacts are kept (logs, stacks, mounts …): never, failed or always", "WHEN",
+    ),
+    Option(
+        "--kernelfs-artifacts", "kernelfs_artifacts", "kernelfs-artifacts",
+        "folder for them; in the ini file, and by default, below the root folder", "DIR",
+    ),
 )  # fmt: skip
 
 
@@ -99,6 +108,8 @@ class Config:
     debian_keyring: Path | None
     flavour: str
     offline: bool
+    keep: str
+    artifacts: Path
     require: bool
 
 
@@ -155,6 +166,8 @@ def read(config: pytest.Config) -> Config:
         debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
         flavour=values["kernelfs_flavour"].one_of(FLAVOURS),
         offline=bool(config.getini("kernelfs_offline") if offline is None else offline),
+        keep=values["kernelfs_keep"].one_of(KEEPS),
+        artifacts=values["kernelfs_artifacts"].folder(config.rootpath),
         require=bool(config.getini("kernelfs_require") if require is None else require),
     )
 
@@ -180,12 +193,17 @@ class _Value:
     def __init__(self, option: Option, config: pytest.Config) -> None:
         typed: Any = config.getoption(option.dest)
         variable = os.environ.get(option.variable)
+        self._in_ini = typed is None and not variable
         if typed is not None:
             self._named, self.text = option.name, str(typed)
         elif variable:
             self._named, self.text = f"the environment variable {option.variable}", variable
         else:
             self._named, self.text = f"the ini setting {option.ini}", str(config.getini(option.ini))
+
+    def folder(self, root: Path) -> Path:
+        """A path; relative to where pytest was started, or to ``root`` if it stands in the ini file."""
+        return (root if self._in_ini else Path()).absolute() / Path(self.text).expanduser()
 
     def one_of(self, known: tuple[str, ...]) -> str:
         if self.text not in known:

@@ -12,7 +12,7 @@ from pytest_kernelfs import config as options
 from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
-from pytest_kernelfs.fixtures.machines import FAILED, RUN, UPCOMING
+from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
 from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
@@ -173,6 +173,10 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         verdicts.judge(report, call.excinfo.value)
         item.stash[FAILED] = True
+    if RESOURCES in item.stash:
+        from pytest_kernelfs.bundle.keeper import attend
+
+        attend(item, call, report)
     return report
 
 
@@ -202,9 +206,13 @@ class MatrixReporter:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._results = run.results
+        self._artifacts: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        from pytest_kernelfs.report.results import artifacts_of
+
         self._results.add(report)
+        self._artifacts.update(artifacts_of(report))
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -214,6 +222,9 @@ class MatrixReporter:
         from pytest_kernelfs.report.terminal import write_matrix
 
         write_matrix(terminalreporter, self._results, legend(self._run))
+        if self._artifacts:
+            count = f"{len(self._artifacts)} test{'' if len(self._artifacts) == 1 else 's'}"
+            terminalreporter.write_line(f"artifacts of {count}: {self._run.config.artifacts}")
 
 
 def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:

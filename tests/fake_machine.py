@@ -48,6 +48,12 @@ class FakeMachine:
             "attach_loop": "/dev/loop0",
             "known": True,
             "write": 0.25,
+            "collect": {
+                "files": {"dmesg.txt": "6 [    1.0] hm\n"},
+                "problems": {},
+                "blocked": [],
+                "loud": [],
+            },
             "review": {"log": [], "lost": 0, "taint": 0, "leaks": []},
             "begin": 1,
             **answers,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KERNEL_PROPERTY: Final = "kernelfs_kernel"
 MEASUREMENT_PROPERTY: Final = "kernelfs_measurement"
+ARTIFACTS_PROPERTY: Final = "kernelfs_artifacts"
 
 # From the one that hides all others to the one that any other hides.
 VERDICTS: Final = ("error", "failed", "xpassed", "xfailed", "skipped", "passed")
@@ -96,6 +97,11 @@ def verdict_of(report: pytest.TestReport) -> str:
     if report.outcome == "failed" and report.when != "call":
         return "error"
     return report.outcome
+
+
+def artifacts_of(report: pytest.TestReport) -> list[str]:
+    """The folder with the artifacts of a test, if there is one."""
+    return [str(value) for name, value in report.user_properties if name == ARTIFACTS_PROPERTY]
 
 
 def without_kernel(nodeid: str, kernel: str) -> str:
