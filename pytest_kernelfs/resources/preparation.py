@@ -13,6 +13,7 @@ from pytest_kernelfs.resources.disk import Disk, DiskFactory
 from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.stack import Resources
 
@@ -31,6 +32,7 @@ class Preparation:
         self.filesystem_factory = FilesystemFactory(resources, self.loop_device_factory)
         self.xfs_factory = XfsFactory(resources, self.loop_device_factory)
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)
+        self.netns_pair_factory = NetnsPairFactory(resources)
         self._xfs: Mount | None = None
 
     def checkpoint(self, **kept: Any) -> Checkpoint:
