@@ -109,7 +109,8 @@ class Filesystem(Mount):
             raise UsageError(f"{self!r} is mounted: call umount() before assert_sound()")
         with full_speed(self.on):
             found = fsck.check(self)
-        assert not found, found
+        if found:
+            raise AssertionError(found)
 
     def _mounted(self) -> None:
         self.resources.latest_on[self.device] = self

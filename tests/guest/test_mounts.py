@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import blocks, mounts, syscalls
+from pytest_kernelfs.guest import blocks, kmsg, mounts, syscalls
 
 PATHS = ["/mnt/a", "/mnt/b", "/mnt/c"]
 Umount = Callable[[str], None]
@@ -71,3 +72,19 @@ def test_memory_is_watched_from_before_to_after(timed: Callable[..., dict[str, A
     watched = timed(lambda path: None, parallel=False)["watch"]
     assert len(watched) >= 2
     assert all(len(sample) == 3 for sample in watched)
+
+
+def test_a_remount_keeps_the_flags_that_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int, str]] = []
+    monkeypatch.setattr(mounts, "_options_of", lambda target: ["rw", "noatime", "nosuid", "size=8192k"])
+    monkeypatch.setattr(
+        syscalls, "mount", lambda source, target, fstype, flags, data: asked.append((target, flags, data))
+    )
+    monkeypatch.setattr(kmsg, "open_at_end", lambda: os.open(os.devnull, os.O_RDONLY))
+    mounts.remount("/mnt/x", "suid,ro,size=16M")
+    assert asked == [("/mnt/x", 32 | 1 | 1024, "size=16M")]
+
+
+def test_the_options_of_a_mount_are_those_of_the_topmost() -> None:
+    assert "rw" in mounts._options_of("/proc")
+    assert mounts._options_of("/nothing/is/mounted/here") == []

@@ -122,3 +122,58 @@ def test_a_mount_that_fails_is_not_unmounted(
 def test_an_xfs_says_what_it_is(xfs_factory: XfsFactory) -> None:
     xfs = xfs_factory()
     assert repr(xfs) == f"<xfs {xfs.path} on /dev/loop0>"
+
+
+def test_it_is_mounted_again_with_the_options_it_had(
+    xfs_factory: XfsFactory, machine: FakeMachine, resources: Resources
+) -> None:
+    xfs = xfs_factory(options=["noatime"])
+    xfs.umount()
+    xfs.mount()
+    assert resources.default_mounts() == [xfs]
+    xfs.umount()
+    xfs.mount(["ro"])
+    assert [args[3] for args in machine.arguments("mount")] == ["noatime", "noatime", "ro"]
+    machine.calls.clear()
+    resources.close()
+    assert machine.names.count("umount") == 1
+
+
+def test_options_are_changed(xfs_factory: XfsFactory, machine: FakeMachine) -> None:
+    xfs = xfs_factory()
+    xfs.remount(["ro", "noatime"])
+    assert machine.arguments("remount") == [(xfs.path, "ro,noatime")]
+
+
+def test_what_is_left_frozen_is_thawed_first_of_all(
+    xfs_factory: XfsFactory, machine: FakeMachine, resources: Resources
+) -> None:
+    xfs = xfs_factory()
+    xfs.freeze()
+    machine.calls.clear()
+    resources.close()
+    assert machine.names[:2] == ["thaw_wherever", "umount"]
+    assert machine.arguments("thaw_wherever") == [(xfs.path, "/dev/loop0", "xfs")]
+
+
+def test_what_was_thawed_is_not_thawed_again(
+    xfs_factory: XfsFactory, machine: FakeMachine, resources: Resources
+) -> None:
+    machine.answers["thaw"] = True
+    xfs = xfs_factory()
+    with xfs.frozen():
+        assert machine.names[-1] == "freeze"
+    assert machine.names[-1] == "thaw_wherever"
+    xfs.freeze()
+    assert xfs.thaw() is True
+    machine.calls.clear()
+    resources.close()
+    assert "thaw_wherever" not in machine.names
+
+
+def test_it_is_shut_down(xfs_factory: XfsFactory, machine: FakeMachine) -> None:
+    xfs = xfs_factory()
+    xfs.shutdown(write="log")
+    assert machine.arguments("shutdown") == [(xfs.path, "log")]
+    with pytest.raises(UsageError, match="write='metadata' is none of all, log, nothing"):
+        xfs.shutdown(write="metadata")
