@@ -68,12 +68,11 @@ class Sampler:
         self._samples = 0
 
     def sample(self) -> None:
-        now = time.monotonic()
-        elapsed = now - self._last if self._samples else 0.0
         for source in self._sources:
-            for name, unit, value in source.sample(elapsed):
+            now = time.monotonic()
+            for name, unit, value in source.sample(now):
                 self._note(now, name, unit, value)
-        self._last = now
+            self._last = now
         self._samples += 1
 
     def run(self) -> None:
@@ -82,7 +81,7 @@ class Sampler:
         However long a sample takes, at least as much time lies between two: the sampler never takes more
         than half of a processor.
         """
-        due = self._last + self._interval
+        due = time.monotonic() + self._interval
         wakes = any(isinstance(source, sources.RunQueue) for source in self._sources)
         while signal.sigtimedwait(_STOP, max(due - time.monotonic(), 0.0)) is None:
             woken = time.monotonic()

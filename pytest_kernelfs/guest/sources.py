@@ -1,14 +1,12 @@
 """What the sampler looks at: memory, pressure, disks, the run queues, tasks in state D.
 
-A source's ``sample(elapsed)`` gives (series, unit, value) for now; ``elapsed`` are the seconds since the
-sample before, 0 for the first. What counts upwards is told as a rate, and ``grown`` holds by how
-much it grew altogether.
+A source's ``sample(now)`` gives (series, unit, value); ``now`` is CLOCK_MONOTONIC. What counts upwards is
+told as a rate since the sample before, and ``grown`` holds by how much it grew altogether.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
 
 from pytest_kernelfs.guest import meminfo, psi, tasks
@@ -31,9 +29,16 @@ class Source:
         self.grown: dict[str, float] = {}
         self._least = least
         self._last: dict[str, float] = {}
+        self._at = 0.0
 
-    def sample(self, elapsed: float) -> Values:
+    def sample(self, now: float) -> Values:
         raise NotImplementedError
+
+    def _elapsed(self, now: float) -> float:
+        """Seconds since the sample before; 0 for the first."""
+        elapsed = now - self._at if self._at else 0.0
+        self._at = now
+        return elapsed
 
     def _step(self, series: str, value: float) -> float:
         """What a counter grew by since the last sample; one that begins anew has grown by nothing."""
@@ -48,19 +53,21 @@ class Source:
 
 
 class Meminfo(Source):
-    def sample(self, elapsed: float) -> Values:  # noqa: ARG002
+    def sample(self, now: float) -> Values:  # noqa: ARG002
         return [(name, "B", value) for name, value in meminfo.read(*_MEMINFO).items()]
 
 
 class Psi(Source):
     """The share of the time in which some, or all, tasks that could work waited."""
 
-    def sample(self, elapsed: float) -> Values:
+    def sample(self, now: float) -> Values:
+        elapsed = self._elapsed(now)
         found: Values = []
         for resource in psi.RESOURCES:
             for kind, figures in psi.read(resource).items():
                 found += self._rate(f"{resource}.{kind}", "%", figures["total"], elapsed, 100.0)
-        return found
+        # The kernel brings its account up to date now and then: what it adds at once may be older.
+        return [(name, unit, min(value, 100.0)) for name, unit, value in found]
 
 
 class DiskIo(Source):
@@ -70,7 +77,8 @@ class DiskIo(Source):
         super().__init__(least)
         self._is_disk: dict[str, bool] = {}
 
-    def sample(self, elapsed: float) -> Values:
+    def sample(self, now: float) -> Values:
+        elapsed = self._elapsed(now)
         found: Values = []
         with open("/proc/diskstats") as file:
             for line in file:
@@ -94,7 +102,8 @@ class DiskIo(Source):
 class RunQueue(Source):
     """How many tasks wait for a processor, and for how long on the average of their turns."""
 
-    def sample(self, elapsed: float) -> Values:
+    def sample(self, now: float) -> Values:
+        elapsed = self._elapsed(now)
         waited, turns = _schedstat()
         step, turns = self._step("run_queue.waiting", waited), self._step("run_queue.turns", turns)
         if elapsed < self._least:
@@ -130,9 +139,9 @@ class Dstate(Source):
         super().__init__(least)
         self._watch = tasks.Watch(stuck_after, kernel_threads)
 
-    def sample(self, elapsed: float) -> Values:  # noqa: ARG002
-        count, longest = self._watch.look(time.monotonic())
-        return [("dstate", "tasks", count), ("dstate.longest", "s", longest)]
+    def sample(self, now: float) -> Values:
+        count, longest = self._watch.look(now)
+        return [("dstate", "tasks", count), ("dstate.longest", "ms", 1000 * longest)]
 
     @property
     def stuck(self) -> list[dict[str, Any]]:

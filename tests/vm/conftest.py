@@ -43,6 +43,13 @@ def newest_only(kernel: Kernel) -> None:
 
 
 @pytest.fixture
+def oldest_or_newest(kernel: Kernel) -> None:
+    """For what hardly depends on the kernel: run it on the two that differ most."""
+    if not kernel.version.matches("<5.11") and not kernel.version.matches(">=7.0"):
+        pytest.skip("hardly depends on the kernel: it runs on the oldest and the newest")
+
+
+@pytest.fixture
 def inner(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[InnerRun]:
     """Whole runs of pytest, apart from this one; in a short path, because sockets lie below it."""
     folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))

@@ -1,0 +1,93 @@
+"""The sampler: a process beside the test, whose samples are bounded."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.guest import sampler, sources
+from pytest_kernelfs.guest.dispatch import GuestError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sampler, "FOLDER", str(tmp_path / "probes"))
+    return tmp_path / "probes"
+
+
+def test_all_samples_are_kept_while_there_is_room() -> None:
+    series = sampler.Series("B", 4)
+    for number in range(4):
+        series.add(number, 10 * number)
+    assert series.samples() == [(0, 0), (1, 10), (2, 20), (3, 30)]
+
+
+def test_samples_are_thinned_over_all_the_time_and_the_extremes_stay() -> None:
+    series = sampler.Series("B", 16)
+    for number in range(1000):
+        series.add(number, {501: 99.0, 777: -5.0}.get(number, 1.0))
+    kept = series.samples()
+    assert 8 <= len(kept) <= 18
+    assert (501, 99.0) in kept
+    assert (777, -5.0) in kept
+    assert kept == sorted(kept)
+    steps = {later - earlier for (earlier, _), (later, _) in itertools.pairwise(kept)}
+    assert max(steps) <= 128
+    assert series.n == 1000
+
+
+def test_a_sampler_samples_until_it_is_stopped() -> None:
+    pid, path = sampler.start(["meminfo"], 0.01, 50, 1.0, False)
+    time.sleep(0.2)
+    result = json.loads(sampler.stop(pid, path))
+    assert result["samples"] > 3
+    assert result["series"]["Dirty"]["unit"] == "B"
+    times = [seconds for seconds, _ in result["series"]["Dirty"]["samples"]]
+    assert times == sorted(times)
+    assert result["start"] <= times[0] <= times[-1] <= result["end"]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_sampler_that_is_stopped_at_once_has_sampled_before_and_after(folder: Path) -> None:
+    result = json.loads(sampler.stop(*sampler.start(["meminfo", "dstate"], 60.0, 50, 1.0, False)))
+    assert result["samples"] == 2
+    assert result["stuck"] == []
+    assert list(folder.iterdir()) == []
+
+
+def test_what_was_taken_already_is_not_there_again() -> None:
+    handle = sampler.start(["meminfo"], 60.0, 50, 1.0, False)
+    assert sampler.stop(*handle)
+    assert sampler.stop(*handle) == ""
+
+
+def test_what_a_probe_lacks_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    def nothing() -> tuple[float, float]:
+        raise GuestError("it needs CONFIG_SCHEDSTATS=y")
+
+    monkeypatch.setattr(sources, "_schedstat", nothing)
+    with pytest.raises(GuestError, match="CONFIG_SCHEDSTATS"):
+        sampler.start(["meminfo", "run_queue"], 0.01, 50, 1.0, False)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_goes_wrong_meanwhile_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([[("Dirty", "B", 1.0)]])
+    monkeypatch.setattr(sources.Meminfo, "sample", lambda self, now: next(looks))
+    result = json.loads(sampler.stop(*sampler.start(["meminfo"], 60.0, 50, 1.0, False)))
+    assert result == {"error": "StopIteration: "}
+
+
+def test_the_first_wake_up_is_not_late_because_the_process_was_made_meanwhile() -> None:
+    found = sources.make(["meminfo"], 0.001, 1.0, False)
+    assert isinstance(found[0], sources.Meminfo)
+    own = sampler.Sampler(found, 0.01, 10)
+    own.sample()
+    assert own.result()["samples"] == 1
+    assert own.result()["processor"] > 0

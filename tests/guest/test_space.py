@@ -1,0 +1,57 @@
+"""Used space, and waiting for it to come back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pytest_kernelfs.guest import space, writeback
+
+
+def test_a_file_is_counted_by_what_is_allocated(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+        file.write(b"x" * 8192)
+    counted = space.used(str(path), sync=True)
+    assert 8192 <= counted["used"] < 1 << 20
+    assert counted["how"] == "allocated blocks of the file"
+
+
+def test_a_folder_is_counted_by_its_file_system(tmp_path: Path) -> None:
+    counted = space.used(str(tmp_path), sync=False)
+    assert counted["used"] >= 0
+    assert counted["how"] == "statfs"
+
+
+def test_what_is_free_already_is_not_waited_for(tmp_path: Path) -> None:
+    done = space.wait_until_used(str(tmp_path), 1 << 60, 60.0, sync=False)
+    assert done["seconds"] < 10
+    assert done["held"] == []
+
+
+def test_who_holds_a_deleted_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    with path.open("wb") as file:
+        file.write(b"x" * 4096)
+        file.flush()
+        path.unlink()
+        done = space.wait_until_used(str(tmp_path), 0, 0.01, sync=True)
+        own = [entry for entry in done["held"] if entry[1] == str(path)]
+    assert done["seconds"] >= 0.01
+    assert len(own) == 1
+    assert own[0][0] >= 4096
+
+
+def test_settling_ends_at_once_or_when_its_time_is_up() -> None:
+    assert writeback.settle(1 << 60, 60.0)["seconds"] < 10
+    start = time.monotonic()
+    done = writeback.settle(-1, 0.05)
+    assert time.monotonic() - start >= 0.05
+    assert done["left"] >= 0
+
+
+def test_a_snapshot_has_the_time_and_what_reached_each_disk() -> None:
+    seen = writeback.snapshot()
+    assert {"time", "Dirty", "Writeback", "written"} == set(seen)
+    assert all(size > 0 for size in seen["written"].values())

@@ -1,0 +1,53 @@
+"""Dirty data: held, seen on its way, forced out."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelfs import DiskFactory, Sysctl, Writeback, Xfs, XfsFactory
+from pytest_kernelfs.errors import UsageError
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def on_disk(disk_factory: DiskFactory, xfs_factory: XfsFactory) -> Xfs:
+    return xfs_factory(on=disk_factory(size="1G", write_bps="40M"))
+
+
+def test_held_data_stays_dirty_until_it_is_forced(on_disk: Xfs, writeback: Writeback) -> None:
+    limit = writeback.hold()
+    assert limit > 200 * MIB
+    disk = on_disk.device.rpartition("/")[2]
+    with writeback.watch() as watch:
+        with watch.phase("write"):
+            on_disk.write("file", "40M")
+        with watch.phase("hold"), pytest.raises(AssertionError, match=r"are still dirty .* after 1 s"):
+            writeback.settle(timeout=1.0)
+        with watch.phase("sync"):
+            writeback.force()
+            writeback.settle()
+        with watch.phase("idle"):
+            pass
+    assert watch["write"].dirty.max >= 39 * MIB
+    assert watch["write"].written.get(disk, 0) < 4 * MIB
+    assert watch["hold"].dirty.samples[-1] >= 39 * MIB
+    assert watch["hold"].written.get(disk, 0) < 4 * MIB
+    assert len(watch["hold"].dirty.samples) > 5
+    assert watch["sync"].written[disk] >= 36 * MIB
+    assert watch["sync"].writeback.max > MIB
+    assert watch["sync"].seconds > 0.5
+    assert watch["idle"].written == {}
+    assert watch["idle"].dirty.max < MIB
+    assert writeback.dirty() < MIB
+
+
+@pytest.mark.usefixtures("oldest_or_newest")
+def test_what_is_not_held_is_written_by_itself(on_disk: Xfs, writeback: Writeback, sysctl: Sysctl) -> None:
+    with pytest.raises(UsageError, match=r"16\.0 GiB cannot be held dirty with .* of memory available"):
+        writeback.hold("16G")
+    sysctl.update({"vm.dirty_expire_centisecs": 10, "vm.dirty_writeback_centisecs": 10})
+    with writeback.watch() as watch, watch.phase("all"):
+        on_disk.write("file", "8M")
+        assert writeback.settle(at_most="1M", timeout=60.0) < 60.0
+    assert watch["all"].written[on_disk.device.rpartition("/")[2]] >= 7 * MIB
