@@ -172,7 +172,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.excinfo is not None:
         verdicts.judge(report, call.excinfo.value)
-        item.stash[FAILED] = True
+        item.stash[FAILED] = report.failed or hasattr(report, "wasxfail")
     if RESOURCES in item.stash:
         from pytest_kernelfs.bundle.keeper import attend
 
