@@ -78,6 +78,8 @@ class Plug:
         if spec.cache == "writethrough":
             # The guest could switch the cache on again if it were allowed to.
             cache = {"write-cache": "off", "config-wce": False}
+        # A throttle lets a request through as a whole: one merged of many would be a burst of any size.
+        cache["request-merging"] = False
         return {"driver": "virtio-blk-pci", **names, "bus": port_name(self.port), **sectors, **cache}
 
 
