@@ -85,6 +85,8 @@ def create_beside(name: str, table: list[tuple[int, int, str, str]], other: str)
 
 def remove(name: str, patience: float = 2.0) -> bool:
     """Remove a device; False if it is gone already. What keeps it open has ``patience`` seconds to end."""
+    if not os.path.exists(_CONTROL):
+        return False
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -139,6 +141,9 @@ def resume(name: str, missing_ok: bool = False) -> bool:
 
 
 def exists(name: str) -> bool:
+    """Whether there is such a device. A machine that was booted again may not even know device-mapper."""
+    if not os.path.exists(_CONTROL):
+        return False
     try:
         _ask(_DEV_STATUS, name)
     except OSError as error:

@@ -170,6 +170,8 @@ def _find(log: Log, path: str, mark: str) -> int:
 
 
 def _apply(log: Log, device: int, entry: Entry) -> int:
+    if entry.start + entry.size > _size_of(device):
+        raise GuestError("the device to replay onto is too small")
     if entry.flags & _DISCARD:
         _zero(device, entry.start, entry.size)
         return 0
@@ -178,14 +180,12 @@ def _apply(log: Log, device: int, entry: Entry) -> int:
     for done in range(0, entry.size, step):
         part = log.read(entry.data + done, min(step, entry.size - done))
         if os.pwrite(device, part, entry.start + done) != len(part):
-            raise GuestError("the device to replay onto is too small")
+            raise GuestError("the device to replay onto took only a part of a write")
     return entry.size
 
 
 def _zero(device: int, start: int, size: int) -> None:
     """Have a part of a device read as zeros: given back to what is below if that can be, else written."""
-    if start + size > _size_of(device):
-        raise GuestError("the device to replay onto is too small")
     if size and _libc.fallocate(device, _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(size)):
         fcntl.ioctl(device, _BLKZEROOUT, struct.pack("<QQ", start, size))
 

@@ -10,11 +10,13 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import MachineSpec, Provider
 from pytest_kernelfs.machines.vm import VM, Checkpoint
 from pytest_kernelfs.resources.disk import Disk, DiskFactory
+from pytest_kernelfs.resources.dm_factory import DmFactory
 from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.overlay import OverlayFactory
+from pytest_kernelfs.resources.ram_disks import BrdFactory, NullBlkFactory, ScsiDebugFactory, ZramFactory
 from pytest_kernelfs.resources.stack import Resources
 
 _T = TypeVar("_T")
@@ -29,6 +31,11 @@ class Preparation:
         resources = Resources(vm)
         self.disk_factory = DiskFactory(resources)
         self.loop_device_factory = LoopDeviceFactory(resources)
+        self.null_blk_factory = NullBlkFactory(resources)
+        self.zram_factory = ZramFactory(resources)
+        self.brd_factory = BrdFactory(resources)
+        self.scsi_debug_factory = ScsiDebugFactory(resources)
+        self.dm_factory = DmFactory(resources)
         self.filesystem_factory = FilesystemFactory(resources, self.loop_device_factory)
         self.xfs_factory = XfsFactory(resources, self.loop_device_factory)
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)

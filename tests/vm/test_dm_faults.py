@@ -27,7 +27,7 @@ def test_a_delay_is_what_it_says(vm: VM, dm_factory: DmFactory, brd_factory: Brd
     assert device.table() == ["0 32768 delay 1:0 0 300 1:0 0 0 1:0 0 0"]
 
 
-def test_flakey_does_its_features(
+def test_flakey_does_its_features_and_error_fails_all(
     vm: VM, dm_factory: DmFactory, loop_device_factory: LoopDeviceFactory
 ) -> None:
     device = dm_factory.flakey(on=loop_device_factory(size="16M"), features=["drop_writes"])
@@ -51,13 +51,10 @@ def test_flakey_does_its_features(
         device.set(features=["no_such_feature"])
     # What the kernel refused has changed nothing.
     assert vm.call(read_direct, device.path)[:2] == (0, b"whole")
-
-
-def test_an_error_device_fails_all(vm: VM, dm_factory: DmFactory) -> None:
-    device = dm_factory.error(size="1M")
-    assert device.size == 1 << 20
-    assert vm.call(write_direct, device.path, b"x")[0] == errno.EIO
-    assert vm.call(read_direct, device.path)[0] == errno.EIO
+    hopeless = dm_factory.error(size="1M")
+    assert hopeless.size == 1 << 20
+    assert vm.call(write_direct, hopeless.path, b"x")[0] == errno.EIO
+    assert vm.call(read_direct, hopeless.path)[0] == errno.EIO
 
 
 @pytest.mark.dmesg_allow("XFS")
