@@ -54,10 +54,13 @@ class Refused(Exception):
         self.said = said
 
 
-def make_layers(layers: list[tuple[str, dict[str, str | bytes]]]) -> None:
-    """Create layers: pairs of a folder and what is to be in it."""
+def make_layers(layers: list[tuple[str, dict[str, str | bytes]]], owner: int = 0) -> None:
+    """Create layers: pairs of a folder and what is to be in it; all of it is the user ``owner``'s."""
     for path, contents in layers:
         files.make_tree(path, contents)
+        for folder, _, names in os.walk(path) if owner else ():
+            for made in [folder, *(f"{folder}/{name}" for name in names)]:
+                os.lchown(made, owner, owner)
 
 
 def mount_overlay(

@@ -15,7 +15,6 @@ from pytest_kernelfs.needs.need import Need, parse
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel
-    from pytest_kernelfs.machines.machine import MachineSpec
     from pytest_kernelfs.needs.probed import Answer, Probes
     from pytest_kernelfs.run import Run
 
@@ -106,8 +105,8 @@ class Needs:
         if not any(_NEEDS in other.stash for other in items):
             return
         kernel = self._run.kernel(candidate)
-        for other in items:
-            self._probes.ask(kernel, self._spec(other), _to_probe(other, kernel))
+        wanted = [(need, self._boot(other)) for other in items for need in _to_probe(other, kernel)]
+        self._probes.ask(kernel, self._run.machine_spec, wanted)
         self.mark(items)
         if is_unmet(item):
             self._refuse(item)
@@ -127,12 +126,13 @@ class Needs:
     def _answer(self, item: pytest.Item, kernel: Kernel, need: Need) -> Answer | None:
         if need.from_files:
             return files.unmet(need, kernel) or ""
-        return self._probes.answer(kernel, self._spec(item), need)
+        return self._probes.answer(kernel, need, self._boot(item))
 
-    def _spec(self, item: pytest.Item) -> MachineSpec:
+    def _boot(self, item: pytest.Item) -> str:
+        """The boot parameters of the item's machine."""
         from pytest_kernelfs.markers import machine_spec_of
 
-        return machine_spec_of(item, self._run.machine_spec)
+        return machine_spec_of(item, self._run.machine_spec).boot_parameters
 
     def _refuse(self, item: pytest.Item) -> NoReturn:
         reason = item.stash[_UNMET]

@@ -36,31 +36,32 @@ class Probes:
         self._answers: dict[tuple[str, str], Answer] = {}
         self._read: set[str] = set()
 
-    def answer(self, kernel: Kernel, spec: MachineSpec, need: Need) -> Answer | None:
-        """What is known already; None if nothing is. ``spec`` is the machine that the need is about."""
-        key = _key(kernel, spec, need)
+    def answer(self, kernel: Kernel, need: Need, boot_parameters: str) -> Answer | None:
+        """What is known already of a machine that is booted so; None if nothing is."""
+        key = _key(kernel, need, boot_parameters)
         if key not in self._read:
             self._read.add(key)
             self._learn(key, _load(self._path(key)))
         return self._answers.get((key, str(need)))
 
-    def ask(self, kernel: Kernel, spec: MachineSpec, needs: Iterable[Need]) -> None:
-        """Settle needs that are not known yet, in a machine that ends with that.
+    def ask(self, kernel: Kernel, spec: MachineSpec, wanted: Iterable[tuple[Need, str]]) -> None:
+        """Settle needs that are not known yet, each for the boot parameters beside it.
 
-        What goes wrong becomes the answer, for this run only.
+        A machine of the size of ``spec`` does that, and ends with it. What goes wrong becomes the
+        answer, for this run only.
         """
-        groups: dict[str, list[Need]] = {}
-        for need in needs:
-            if self.answer(kernel, spec, need) is None:
-                groups.setdefault(_key(kernel, spec, need), []).append(need)
-        for key, group in groups.items():
-            parameters = spec.boot_parameters if group[0].depends_on_boot else ""
+        groups: dict[tuple[str, str], set[Need]] = {}
+        for need, parameters in wanted:
+            if self.answer(kernel, need, parameters) is None:
+                place = (_key(kernel, need, parameters), parameters if need.depends_on_boot else "")
+                groups.setdefault(place, set()).add(need)
+        for (key, parameters), group in groups.items():
             try:
                 self._ask(key, kernel, replace(spec, boot_parameters=parameters), group)
             except KernelfsError as error:
                 self._answers.update(((key, str(need)), error) for need in group)
 
-    def _ask(self, key: str, kernel: Kernel, spec: MachineSpec, needs: list[Need]) -> None:
+    def _ask(self, key: str, kernel: Kernel, spec: MachineSpec, needs: set[Need]) -> None:
         self._make_room()
         with self._cache.lock(KIND, key):
             known = _load(self._path(key))  # another worker may have asked meanwhile
@@ -122,8 +123,9 @@ def _order(need: Need) -> tuple[bool, str]:
     return need.value.startswith("v1:"), str(need)
 
 
-def _key(kernel: Kernel, spec: MachineSpec, need: Need) -> str:
-    parameters = spec.boot_parameters if need.depends_on_boot else ""
+def _key(kernel: Kernel, need: Need, boot_parameters: str) -> str:
+    """Names the file of what is known; the code in it, because better code may give other answers."""
+    parameters = boot_parameters if need.depends_on_boot else ""
     text = f"{kernel.checksum} {guest_code_digest()} {parameters}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

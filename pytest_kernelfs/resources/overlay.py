@@ -10,7 +10,7 @@ from pytest_kernelfs.guest import overlay as guest
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay_layout import Layout, Switch, overlay_options
 from pytest_kernelfs.resources.stack import Resources
-from pytest_kernelfs.resources.user_namespace import UserNamespaceOverlay
+from pytest_kernelfs.resources.user_namespace import FIRST_ID, UserNamespaceOverlay
 
 Layer = Mapping[str, str | bytes] | Mount | str
 DEFAULT_LOWER: tuple[Layer, ...] = ({"etc/hostname": "lower\n"},)
@@ -67,7 +67,7 @@ class OverlayFactory:
     def __init__(self, resources: Resources, default_on: Callable[[], Mount]) -> None:
         self._resources = resources
         self._default_on = default_on
-        self._layers: dict[tuple[str, str], str] = {}
+        self._layers: dict[tuple[str, int, str], str] = {}
 
     def __call__(
         self,
@@ -110,7 +110,7 @@ class OverlayFactory:
             "xino": xino,
         }
         text = overlay_options(options, switches, userxattr=userxattr, volatile=volatile)
-        layout, base = self._layout(on, lower, data_lower, lower_on, upper, api)
+        layout, base = self._layout(on, lower, data_lower, lower_on, upper, api, owner=0)
         return Overlay(self._resources, base, layout, text, api)
 
     def in_user_namespace(
@@ -125,10 +125,12 @@ class OverlayFactory:
     ) -> UserNamespaceOverlay:
         """Mount an overlay in a user namespace of its own, without privileges outside (Linux 5.11).
 
+        New layers are owned by the namespace's root. The arguments are those of the factory itself.
+
         Raises: UsageError; GuestCommandError with the kernel's reason, also if it does not allow that.
         """
         text = overlay_options(options, {}, userxattr=userxattr, volatile=False)
-        layout, _ = self._layout(on, lower, (), lower_on, True, api)
+        layout, _ = self._layout(on, lower, (), lower_on, True, api, owner=FIRST_ID)
         return UserNamespaceOverlay(self._resources, layout, text, api)
 
     def _layout(
@@ -139,6 +141,8 @@ class OverlayFactory:
         lower_on: Mount | None,
         upper: bool,
         api: str,
+        *,
+        owner: int,
     ) -> tuple[Layout, Mount]:
         """Make the layers; gives where all lies, and what it lies on."""
         if not lower:
@@ -149,26 +153,26 @@ class OverlayFactory:
             if isinstance(layer, str) and not layer.startswith("/"):
                 raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
         base = on or self._default_on()
-        paths = self._make_layers(lower_on or base, [*lower, *data_lower])
+        paths = self._make_layers(lower_on or base, [*lower, *data_lower], owner)
         name = self._resources.name(Overlay.kind)
         folder = f"{base.path}/{name}" if upper else ""
         return Layout.of(name, paths[: len(lower)], paths[len(lower) :], folder), base
 
-    def _make_layers(self, on: Mount, layers: Sequence[Layer]) -> list[str]:
+    def _make_layers(self, on: Mount, layers: Sequence[Layer], owner: int) -> list[str]:
         """The folders of the layers; those that are not there yet are made in one go."""
         paths: list[str] = []
-        new: dict[tuple[str, str], tuple[str, dict[str, str | bytes]]] = {}
+        new: dict[tuple[str, int, str], tuple[str, dict[str, str | bytes]]] = {}
         for layer in layers:
             if isinstance(layer, str):
                 paths.append(layer)
             elif isinstance(layer, Mount):
                 paths.append(layer.path)
             else:
-                key = (on.path, repr(sorted(layer.items())))
+                key = (on.path, owner, repr(sorted(layer.items())))
                 if key not in self._layers and key not in new:
                     new[key] = (f"{on.path}/{self._resources.name('lower')}", dict(layer))
                 paths.append(self._layers[key] if key in self._layers else new[key][0])
         if new:
-            self._resources.vm.guest(guest.make_layers, list(new.values()), timeout=_TIMEOUT_S)
+            self._resources.vm.guest(guest.make_layers, list(new.values()), owner, timeout=_TIMEOUT_S)
             self._layers.update((key, path) for key, (path, _) in new.items())
         return paths

@@ -24,6 +24,8 @@ VERSIONS = ("5.10.262", "6.1.176")
 LOG = "KERNELFS_TEST_LOG"
 # A version whose machines do not boot.
 BROKEN = "KERNELFS_TEST_BROKEN"
+# The config file that all kernels come with; without it they come without.
+CONFIG = "KERNELFS_TEST_CONFIG"
 FAKES = (Path(__file__), Path(tests.fake_machine.__file__))
 ours = verdicts._is_ours
 
@@ -71,7 +73,9 @@ class FakeResolver(Resolver):
     def fetch(self, candidate: Candidate) -> Kernel:
         note(f"fetch {candidate.version}")
         version, release = candidate.version, candidate.release
-        return Kernel(version, release, "fake", candidate.checksum, Path("/boot/vmlinuz"))
+        image, config = Path("/boot/vmlinuz"), Path(os.environ.get(CONFIG, ""))
+        given = config if config.is_file() else None
+        return Kernel(version, release, "fake", candidate.checksum, image, config=given)
 
 
 class FakeProvider:
@@ -108,6 +112,7 @@ class NotedMachine(FakeMachine):
     def __init__(self, kernel: Kernel) -> None:
         super().__init__(str(kernel.version), run=self.behave, umount_timed=umount_timed, stuck=[], mark=1)
         self.kernel = kernel
+        self.answers["settle"] = self.settle
 
     def behave(self, command: str | list[str], *_: Any) -> dict[str, Any]:
         """``panic``, ``hang``, ``lost``, ``slow``, ``stuck`` and ``fail`` do as they are called."""
@@ -127,6 +132,15 @@ class NotedMachine(FakeMachine):
             "fail": ran(1, "", "broke"),
         }
         return outcomes.get(str(command), ran(0, "mkfs.xfs version 6.1.0\n"))
+
+    def settle(self, kind: str, value: str) -> tuple[str, str]:
+        """Every need is met, but for some of overlay."""
+        note(f"probe {self.kernel.version} {kind}:{value}")
+        if value == "verity":
+            self.behave("panic")
+        if value == "userxattr" and self.kernel.version.major < 6:
+            return "unmet", "does not know the overlay option userxattr"
+        return ("unclear", "mounts nothing") if value == "uuid" else ("met", "")
 
     def destroy(self) -> None:
         note(f"destroy {self.kernel.version}")

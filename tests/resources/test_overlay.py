@@ -78,7 +78,7 @@ def test_layers_are_in_the_order_given_topmost_first(
     overlay = overlay_factory(lower=[{"a": b"top"}, {"a": b"bottom", "empty/": ""}])
     assert machine.arguments("mount_overlay")[0][1] == overlay.lower
     assert machine.arguments("make_layers") == [
-        ([(overlay.lower[0], {"a": b"top"}), (overlay.lower[1], {"a": b"bottom", "empty/": ""})],)
+        ([(overlay.lower[0], {"a": b"top"}), (overlay.lower[1], {"a": b"bottom", "empty/": ""})], 0)
     ]
 
 
@@ -94,7 +94,7 @@ def test_equal_layers_of_one_overlay_are_one_folder(
 ) -> None:
     overlay = overlay_factory(lower=[{"a": b"1"}], data_lower=[{"a": b"1"}])
     assert overlay.lower == overlay.data_lower
-    ((made,),) = machine.arguments("make_layers")
+    ((made, _),) = machine.arguments("make_layers")
     assert len(made) == 1
 
 
@@ -163,7 +163,10 @@ def test_an_overlay_in_a_user_namespace_is_held_by_a_process(
     overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
 ) -> None:
     machine.answers["hold_overlay"] = 4711
+    outside = overlay_factory()
     overlay = overlay_factory.in_user_namespace(options=["xino=off"])
+    assert overlay.lower != outside.lower
+    assert [owner for _, owner in machine.arguments("make_layers")] == [0, 100000]
     (arguments,) = machine.arguments("hold_overlay")
     assert arguments[:2] == (overlay.path, overlay.lower)
     assert arguments[5:] == ("xino=off,userxattr", "auto", 100000, 65536)
