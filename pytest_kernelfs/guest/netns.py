@@ -25,8 +25,10 @@ _PREFIX = 24
 # Locally administered.
 _HARDWARE = (b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02")
 # linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
+_CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _BIND = 4096
+_PRIVATE = 0x4000 | 1 << 18
 _SIOCGIFFLAGS = 0x8913
 _IFF_RUNNING = 0x40
 _PATIENCE_S = 5.0
@@ -223,6 +225,29 @@ def stall(name: str, seconds: float, limit: int) -> bool:
     finally:
         inside(name, lambda: netlink.release_plug(socket.if_nametoindex(INTERFACE)))
     return True
+
+
+def steer(name: str, processor: int) -> None:
+    """Have what arrives in a namespace handled on a processor, or where it was sent if that is below 0."""
+    if processor >= 0:
+        online = sorted(os.sched_getaffinity(1))
+        if processor not in online:
+            raise GuestError(
+                f"the machine has no processor {processor}, but {online}; see the marker vm(cpus=2)"
+            )
+    inside(name, partial(_steer, 1 << processor if processor >= 0 else 0))
+
+
+def _steer(mask: int) -> None:
+    """In this thread's own view of the mounts, where /sys shows the namespace: that goes with the thread."""
+    _check(_libc.unshare(_CLONE_NEWNS))
+    syscalls.mount("none", "/", "none", _PRIVATE)
+    syscalls.mount("sysfs", "/sys", "sysfs")
+    try:
+        with open(f"/sys/class/net/{INTERFACE}/queues/rx-0/rps_cpus", "w") as file:
+            file.write(f"{mask:x}")
+    except FileNotFoundError:
+        raise GuestError("this kernel does not steer received packets; it needs CONFIG_RPS") from None
 
 
 def _if_known(name: str, change: Callable[[int], None]) -> bool:

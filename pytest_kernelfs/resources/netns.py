@@ -82,6 +82,16 @@ class Netns:
             )
         self._with_module("sch_plug", netns.stall, length, _STALL_LIMIT, timeout=length + _GRACE_S)
 
+    def steer(self, processor: int | None) -> None:
+        """Have what arrives here handled in softirq on that processor, instead of on that of the sender.
+
+        With a busy processor there, packets fare as they do with a network card whose interrupts go to it.
+        None ends it. Raises: GuestCommandError if there is no such processor.
+        """
+        if processor is not None and (type(processor) is not int or processor < 0):
+            raise UsageError(f"steer: {processor!r} is no number of a processor, the first of which is 0")
+        self.resources.vm.guest(netns.steer, self.name, -1 if processor is None else processor)
+
     def _with_module(
         self, module: str, function: Callable[..., bool], *args: Any, timeout: float = DEFAULT_TIMEOUT_S
     ) -> None:

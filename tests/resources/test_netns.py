@@ -144,6 +144,19 @@ def test_commands_run_in_the_namespace(pair: NetnsPair, machine: FakeMachine) ->
     assert second[0] == ["nsenter", "--net=/run/netns/netns-1-left", "--", "ip", "addr"]
 
 
+def test_what_arrives_is_steered_to_a_processor_and_back(pair: NetnsPair, machine: FakeMachine) -> None:
+    pair.right.steer(1)
+    pair.right.steer(None)
+    assert machine.arguments("steer") == [(NAMES[1], 1), (NAMES[1], -1)]
+
+
+@pytest.mark.parametrize("processor", [-1, True, "1", 0.5])
+def test_what_is_no_processor_is_refused(pair: NetnsPair, machine: FakeMachine, processor: Any) -> None:
+    with pytest.raises(UsageError, match="no number of a processor"):
+        pair.right.steer(processor)
+    assert machine.names == ["create_pair"]
+
+
 def double(number: int) -> int:
     return 2 * number
 
