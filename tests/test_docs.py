@@ -18,8 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINKED = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 CHECKER = ROOT / ".ci" / "check_links.py"
-OPTIONS = ["--kernel", "--kernelfs-offline", *(option.name for option in config.OPTIONS)]
-SETTINGS = ["kernelfs_kernels", "kernelfs_offline", *(option.ini for option in config.OPTIONS)]
+OPTIONS = [
+    "--kernel",
+    "--kernelfs-offline",
+    "--kernelfs-require",
+    *(option.name for option in config.OPTIONS),
+]
+SETTINGS = [
+    *("kernelfs_kernels", "kernelfs_offline", "kernelfs_require"),
+    *(option.ini for option in config.OPTIONS),
+]
 FIXTURES = [name for name in fixtures.__all__ if name != "kernelfs_resources"]
 MARKERS = [re.split(r"\W", marker)[0] for marker in plugin._MARKERS]
 
