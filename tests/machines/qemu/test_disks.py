@@ -10,7 +10,7 @@ import pytest
 from pytest_kernelfs.errors import InfrastructureError, UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import DISK_PORTS
-from pytest_kernelfs.machines.qemu.disks import DiskBay
+from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.qmp import Monitor
 
 SPEC = DiskSpec(1 << 20, write_bps=20 << 20)
@@ -27,6 +27,9 @@ class FakeMonitor:
 
     def wait_deleted(self, device: str, timeout: float = 0) -> None:
         self.told.append(("wait_deleted", {"device": device}))
+
+    def finish_job(self, job: str, timeout: float = 0) -> None:
+        self.told.append(("finish_job", {"job": job}))
 
     def arguments(self, command: str) -> list[dict[str, Any]]:
         return [arguments for name, arguments in self.told if name == command]
@@ -113,3 +116,60 @@ def test_a_new_speed_replaces_all_limits(bay: DiskBay, monitor: FakeMonitor) -> 
     (change,) = monitor.arguments("qom-set")
     assert change["path"] == f"/objects/limit-{serial}"
     assert change["value"] == {"bps-write": 0, "bps-read": 5, "iops-total": 7}
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_sectors_have_the_size_that_was_asked_for(bay: DiskBay, monitor: FakeMonitor, size: int) -> None:
+    bay.attach(DiskSpec(1 << 20, sector_size=size))
+    (device,) = monitor.arguments("device_add")
+    assert (device["logical_block_size"], device["physical_block_size"]) == (size, size)
+
+
+def test_a_disk_without_a_cache_cannot_be_given_one(bay: DiskBay, monitor: FakeMonitor) -> None:
+    bay.attach(DiskSpec(1 << 20, cache="writethrough"))
+    bay.attach(DiskSpec(1 << 20))
+    through, back = monitor.arguments("device_add")
+    assert (through["write-cache"], through["config-wce"]) == ("off", False)
+    assert back["write-cache"] == "on"
+
+
+def test_a_record_is_kept_between_throttle_and_image(
+    bay: DiskBay, monitor: FakeMonitor, tmp_path: Path
+) -> None:
+    serial = bay.attach(DiskSpec(1 << 20, power_cut=True))
+    (node,) = monitor.arguments("blockdev-add")
+    record = node["file"]
+    assert (node["driver"], record["driver"]) == ("throttle", "blklogwrites")
+    assert record["cache"]["no-flush"] is False
+    assert record["file"]["file"]["filename"] == str(tmp_path / f"{serial}.raw")
+    assert record["log"]["filename"] == str(tmp_path / f"{serial}.log")
+    assert record["log-sector-size"] == 512
+    bay.detach(serial)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_is_handed_on_under_its_number(bay: DiskBay, monitor: FakeMonitor, tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"content")
+    bay.adopt(Plug("kfs7", 3, SPEC), content)
+    assert (tmp_path / "kfs7.raw").read_bytes() == b"content"
+    (device,) = monitor.arguments("device_add")
+    assert (device["serial"], device["bus"]) == ("kfs7", "port3")
+    assert bay.attach(SPEC) != "kfs7"
+
+
+def test_a_recorded_disk_is_handed_on_below_an_empty_image(
+    bay: DiskBay, monitor: FakeMonitor, tmp_path: Path
+) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"content")
+    bay.adopt(Plug("kfs7", 3, DiskSpec(1 << 20, power_cut=True)), content)
+    (below,) = (plug.below for plug in bay.plugs)
+    assert below is not None
+    assert below.read_bytes() == b"content"
+    (made,) = monitor.arguments("blockdev-create")
+    assert made["options"]["backing-file"] == str(below)
+    image = monitor.arguments("blockdev-add")[-1]["file"]["file"]
+    assert (image["driver"], image["file"]["filename"]) == ("qcow2", str(tmp_path / "kfs7.qcow2"))
+    bay.detach("kfs7")
+    assert list(tmp_path.iterdir()) == []
