@@ -166,7 +166,7 @@ class DmFactory:
         missing -= self._available()
         if "error" in missing:
             self._load("dm_mod", "BLK_DEV_DM", "device-mapper")
-            missing -= self._available()
+            missing -= {"error", *self._available()}
         for target in sorted(missing):
             module = _MODULES.get(target, f"dm_{target.replace('-', '_')}")
             self._load(module, module.upper(), f"the device-mapper target {target}")

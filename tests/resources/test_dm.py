@@ -135,9 +135,9 @@ def test_what_the_kernel_lacks_is_named(
 def test_failing_and_healing(dm_factory: DmFactory, below: BlockDevice, machine: FakeMachine) -> None:
     device = dm_factory.linear(on=below)
     device.fail()
-    assert device.failing
+    failing = [device.failing]
     device.heal()
-    assert not device.failing
+    assert [*failing, device.failing] == [True, False]
     assert tables(machine, "swap") == [
         [(0, SECTORS, "error", "")],
         [(0, SECTORS, "linear", "/dev/loop0 0")],
