@@ -12,6 +12,8 @@ from pytest_kernelfs import VM, Kernel, NetnsPair
 from pytest_kernelfs.errors import GuestCommandError
 
 BUSY_S = 2.0
+# The scheduler may give other tasks a twentieth of each second, and with it ksoftirqd.
+STALLED_S = 0.6
 
 
 @pytest.fixture
@@ -59,14 +61,14 @@ def test_a_starved_ksoftirqd_stalls_the_network_of_older_kernels(vm: VM, netns_p
     if vm.kernel.version.matches("<6.0"):
         # Whatever came was left to ksoftirqd, once it had been woken.
         (burst,) = [burst for burst in run.bursts if burst.worst == worst]
-        assert burst.worst > BUSY_S / 2
+        assert burst.worst > STALLED_S
         assert burst.in_order
         assert burst.slow > 40
-        assert run.softirq.waited > BUSY_S / 2
+        assert run.softirq.waited > STALLED_S
         with pytest.raises(AssertionError, match=r"waited \d{3,4}\.\d ms for a processor"):
             netns_pair.assert_rtt_under(0.3, run=run)
     else:
-        assert worst < BUSY_S / 2
+        assert worst < STALLED_S
     netns_pair.right.steer(None)
     with pytest.raises(GuestCommandError, match="has no processor 7"):
         netns_pair.right.steer(7)
