@@ -190,6 +190,7 @@ class ScsiDebugFactory:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._latest: ScsiDebug | None = None
 
     def __call__(self, *, size: Size = "64M", sector_size: int = 512, **parameters: object) -> ScsiDebug:
         """Load the driver for a disk of ``size`` bytes, a multiple of 1 MiB; a machine has one at a time.
@@ -199,11 +200,17 @@ class ScsiDebugFactory:
         Raises: UsageError; GuestCommandError if the kernel has no scsi_debug, or a loaded one is in use.
         """
         capacity = _mebibytes(size, "scsi_debug size")
+        if self._latest is not None and self._resources.vm.guest(ram_disks.is_loaded, "scsi_debug"):
+            raise UsageError(
+                f"scsi_debug_factory: a machine has one disk of scsi_debug at a time, and {self._latest!r} is "
+                "there already; remove() it before, or use another of the factories for one of them"
+            )
         _load(self._resources, "sd_mod", "BLK_DEV_SD")
         wanted = {"dev_size_mb": capacity, "sector_size": sector_size, **parameters}
         _load_anew(self._resources, "scsi_debug", "SCSI_DEBUG", **wanted)
         path: str = self._resources.vm.guest(ram_disks.find_scsi_debug, capacity * _MIB, _SCAN_S)
-        return ScsiDebug(self._resources, path, capacity * _MIB)
+        self._latest = ScsiDebug(self._resources, path, capacity * _MIB)
+        return self._latest
 
 
 def _load(resources: Resources, module: str, setting: str, **parameters: object) -> None:

@@ -86,6 +86,18 @@ def test_scsi_debug_is_loaded_for_its_disk(resources: Resources, machine: FakeMa
     assert machine.calls[-1] == ("unload", ("scsi_debug",))
 
 
+def test_scsi_debug_makes_one_disk_at_a_time(resources: Resources, machine: FakeMachine) -> None:
+    factory = ScsiDebugFactory(resources)
+    factory(size="8M")
+    machine.answers["is_loaded"] = True
+    with pytest.raises(
+        UsageError, match=r"<scsi_debug /dev/sda 8.0 MiB> is there already; remove\(\) it before"
+    ):
+        factory(size="8M")
+    machine.answers["is_loaded"] = False
+    factory(size="4M")
+
+
 def test_what_the_kernel_lacks_is_named(resources: Resources, machine: FakeMachine) -> None:
     machine.answers["run"] = ran(1, stderr="not found")
     with pytest.raises(GuestCommandError, match=r"null_blk \(CONFIG_BLK_DEV_NULL_BLK\) cannot be used"):

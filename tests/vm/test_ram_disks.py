@@ -75,7 +75,9 @@ def test_scsi_debug(vm: VM, scsi_debug_factory: ScsiDebugFactory) -> None:
     assert vm.run(["blockdev", "--getss", device.path]).stdout.strip() == "4096"
     vm.run(f"mkfs.ext4 -q {device.path} && mkdir -p /mnt/busy && mount {device.path} /mnt/busy", check=True)
     with pytest.raises(GuestCommandError, match=r"cannot unload the module scsi_debug: .*may still use"):
-        scsi_debug_factory(size="16M")
+        device.remove()
+    with pytest.raises(UsageError, match="is there already"):
+        scsi_debug_factory(size="8M")
     vm.run("umount /mnt/busy", check=True)
     device.remove()
     device.remove()
