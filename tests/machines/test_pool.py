@@ -9,7 +9,7 @@ import pytest
 
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels import Kernel
-from pytest_kernelfs.machines.machine import MachineSpec, Provider, Saved
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.pool import MachinePool, Wish
 from tests.fake_machine import FakeMachine, kernel
 
@@ -51,6 +51,10 @@ class FakeProvider:
 
     def fork_if_room(self, saved: Saved) -> FakeMachine | None:
         return self._make("spare fork", NEW) if self.quick else None
+
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> FakeMachine:
+        machine.destroy()
+        return self._make(f"power_cut {keep}", kernel)
 
     def collect(self) -> list[str]:
         self.asked.append("collect")
@@ -160,3 +164,14 @@ def test_closing_ends_what_was_handed_out(pool: MachinePool, provider: FakeProvi
     pool.close()
     pool.close()
     assert not provider.made[0].alive
+
+
+def test_a_machine_after_a_power_cut_serves_its_test_only(pool: MachinePool, provider: FakeProvider) -> None:
+    vm = pool.take(WISH, "module")
+    before = vm.machine
+    vm.machine = pool.power_cut(before, "flushed", OLD)
+    assert provider.asked[-1] == "power_cut flushed"
+    assert vm.kernel.version == OLD.version
+    after = pool.take(WISH, "module")
+    assert after is not vm
+    assert not vm.machine.alive

@@ -176,3 +176,36 @@ def test_the_log_is_read_from_where_the_machine_began(vm: VM, machine: FakeMachi
 
 def test_a_record_reads_like_dmesg() -> None:
     assert str(LogRecord(1, 6, 12.5, "hello")) == "[   12.500000] hello"
+
+
+def test_power_is_cut_by_who_made_the_machine(vm: VM, machine: FakeMachine) -> None:
+    asked: list[tuple[Any, ...]] = []
+    told: list[str] = []
+    after = FakeMachine("5.10.262")
+
+    def cut(*args: Any) -> FakeMachine:
+        asked.append(args)
+        return after
+
+    vm.cutter, vm.before_power_cut = cut, lambda: told.append("before")
+    vm.after_power_cut.append(lambda: told.append(f"after on {vm.kernel.version}"))
+    vm.power_cut(keep="written", kernel="5.10")
+    assert asked == [(machine, "written", "5.10")]
+    assert told == ["before", "after on 5.10.262"]
+    assert vm.machine is after
+
+
+def test_a_machine_that_hangs_is_not_asked_before_its_power_is_cut(vm: VM, machine: FakeMachine) -> None:
+    machine.answers["run"] = GuestTimeout("no answer")
+    with pytest.raises(GuestTimeout):
+        vm.run("hang")
+    vm.cutter, vm.before_power_cut = lambda *_: FakeMachine(), pytest.fail
+    vm.power_cut()
+    assert vm.usable
+
+
+def test_a_power_cut_that_makes_no_sense_is_refused(vm: VM) -> None:
+    with pytest.raises(UsageError, match="keep='all' is none of 'flushed', 'written'"):
+        vm.power_cut(keep="all")
+    with pytest.raises(UsageError, match="only the machine of the fixture 'vm'"):
+        vm.power_cut()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from pytest_kernelfs.errors import GuestCommandError, UsageError
@@ -106,3 +109,30 @@ def test_a_dead_machine_is_not_asked_to_limit(disk_factory: DiskFactory, machine
     with disk.full_speed():
         machine.alive = False
     assert len(machine.arguments("throttle_disk")) == 1
+
+
+def test_cache_sectors_and_record_are_given_to_the_machine(
+    disk_factory: DiskFactory, machine: FakeMachine
+) -> None:
+    disk = disk_factory(size="1M", cache="writethrough", sector_size=4096, power_cut=True)
+    spec = DiskSpec(1 << 20, cache="writethrough", sector_size=4096, power_cut=True)
+    assert machine.arguments("attach_disk") == [(spec,)]
+    assert repr(disk) == "<disk /dev/kfs1 1.0 MiB writethrough sectors of 4096>"
+    disk.throttle(iops=5)
+    assert disk.spec == replace(spec, iops=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache": "none"}, "cache='none' is none of 'writeback', 'writethrough'"),
+        ({"sector_size": 1024}, "sector_size=1024 is none of 512, 4096"),
+        ({"sector_size": 4096, "size": 6144}, "disk size 6144 is no positive multiple of 4096 bytes"),
+    ],
+)
+def test_kinds_of_disks_that_there_are_not(
+    disk_factory: DiskFactory, machine: FakeMachine, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        disk_factory(**arguments)
+    assert machine.calls == []

@@ -73,3 +73,17 @@ def test_a_wrong_size_is_named(loop_device_factory: LoopDeviceFactory, machine: 
 def test_a_loop_device_says_what_it_is(loop_device_factory: LoopDeviceFactory) -> None:
     device = loop_device_factory(size="1G")
     assert repr(device) == f"<loop device /dev/loop0 1.0 GiB on {device.backing}>"
+
+
+@pytest.mark.parametrize("size", [0, 256, 1000, -512])
+def test_sectors_that_no_kernel_knows_are_refused(
+    loop_device_factory: LoopDeviceFactory, machine: FakeMachine, size: int
+) -> None:
+    with pytest.raises(UsageError, match=f"sector_size={size} is no power of two from 512 bytes on"):
+        loop_device_factory(sector_size=size)
+    assert machine.calls == []
+
+
+def test_its_size_is_a_multiple_of_its_sectors(loop_device_factory: LoopDeviceFactory) -> None:
+    with pytest.raises(UsageError, match="size 6144 is no positive multiple of 4096 bytes"):
+        loop_device_factory(size=6144, sector_size=4096)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, KernelPanic
+from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.resources.mount import Mount
 
 
 def note(done: list[str], name: str) -> Callable[[], None]:
@@ -81,3 +86,21 @@ def test_names_are_never_the_same(resources: Resources) -> None:
     names = [resources.name(kind) for kind in ("xfs", "overlay", "xfs")]
     assert len(set(names)) == 3
     assert [name.partition("-")[0] for name in names] == ["xfs", "overlay", "xfs"]
+
+
+def test_a_power_cut_leaves_nothing_to_take_down_but_disks(
+    resources: Resources, disk_factory: DiskFactory, machine: FakeMachine
+) -> None:
+    done: list[str] = []
+    disk, gone = disk_factory(size="1M"), disk_factory(size="2M")
+    gone._detach()
+    resources.on_teardown("xfs", note(done, "xfs"))
+    resources.mounts.append(cast("Mount", object()))
+    after = FakeMachine(find_disk="/dev/vdz")
+    resources.vm.cutter = lambda *_: after
+    resources.vm.power_cut()
+    assert (resources.mounts, disk.path) == ([], "/dev/vdz")
+    assert after.arguments("find_disk") == [(disk.serial, 1 << 20)]
+    resources.close()
+    assert done == []
+    assert after.arguments("detach_disk") == [(disk.serial,)]

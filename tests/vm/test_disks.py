@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pytest_kernelfs import VM, DiskFactory
+from pytest_kernelfs import VM, Disk, DiskFactory
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.qemu.command import DISK_PORTS
 
@@ -63,3 +63,21 @@ def test_one_disk_too_many_is_said(disk_factory: DiskFactory) -> None:
     assert len({disk.path for disk in disks}) == DISK_PORTS
     with pytest.raises(UsageError, match=f"holds {DISK_PORTS} disks"):
         disk_factory(size="16M")
+
+
+def _queue(vm: VM, disk: Disk, *names: str) -> list[str]:
+    folder = f"/sys/block/{disk.path.rpartition('/')[2]}/queue"
+    return vm.run(["cat", *(f"{folder}/{name}" for name in names)], check=True).stdout.splitlines()
+
+
+def test_the_guest_sees_sectors_and_write_cache(vm: VM, disk: Disk, disk_factory: DiskFactory) -> None:
+    names = ("logical_block_size", "physical_block_size", "write_cache")
+    assert _queue(vm, disk, *names) == ["512", "512", "write back"]
+    other = disk_factory(size="64M", sector_size=4096, cache="writethrough")
+    assert _queue(vm, other, *names) == ["4096", "4096", "write through"]
+    # The guest cannot switch a cache on that the disk does not have.
+    vm.run(f"echo write back > /sys/block/{other.path.rpartition('/')[2]}/cache_type")
+    assert _queue(vm, other, "write_cache") == ["write through"]
+    recorded = disk_factory(size="64M", sector_size=4096, power_cut=True)
+    vm.run(["mkfs.ext4", "-q", "-b", "4096", recorded.path], check=True)
+    assert vm.run(["dd", "if=/dev/zero", f"of={recorded.path}", "bs=512", "oflag=direct", "count=1"]).failed

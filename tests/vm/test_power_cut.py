@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs import VM, DiskFactory, FilesystemFactory
+from pytest_kernelfs import VM, DiskFactory, Filesystem, FilesystemFactory
 from pytest_kernelfs.errors import KernelNotFound, KernelPanic, UsageError
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
 from tests.vm.direct import read_direct
@@ -53,7 +53,11 @@ def test_what_was_synced_survives_and_file_systems_recover(
     vm: VM, disk_factory: DiskFactory, filesystem_factory: FilesystemFactory
 ) -> None:
     disks = [disk_factory(size="512M", power_cut=True) for _ in range(2)]
-    made = [filesystem_factory(kind, on=disk) for kind, disk in zip(("xfs", "ext4"), disks, strict=True)]
+    made: list[Filesystem] = []
+    for kind, disk in zip(("xfs", "ext4"), disks, strict=True):
+        filesystem = filesystem_factory(kind, on=disk)
+        assert isinstance(filesystem, Filesystem)
+        made.append(filesystem)
     for keep in ("flushed", "written"):
         for filesystem in made:
             vm.call(_write_two, filesystem.path)
@@ -168,7 +172,7 @@ def test_a_panic_takes_nothing_from_the_disks(vm: VM, disk_factory: DiskFactory,
     vm.call(_write_past_the_cache, disk.path, b"text")
     with pytest.raises(KernelPanic):
         vm.run("echo c > /proc/sysrq-trigger; sleep 60")
-    assert not vm.usable
+    assert not vm.machine.alive
     vm.power_cut()
     assert vm.usable
     assert vm.call(read_direct, disk.path)[1] == b"text"

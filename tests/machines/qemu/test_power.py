@@ -10,7 +10,8 @@ from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu import power
 from pytest_kernelfs.machines.qemu.disks import Plug
-from tests.machines.qemu.test_write_log import FLUSHED, SECTOR, make_log, text_at, write
+from pytest_kernelfs.machines.qemu.write_log import SECTOR
+from tests.machines.qemu.test_write_log import FLUSHED, make_log, text_at, write
 
 SIZE = 1 << 20
 PLAIN, RECORDED = DiskSpec(SIZE), DiskSpec(SIZE, power_cut=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +132,27 @@ def test_of_a_kernel_its_real_mode_part_is_kept_and_one_sector(tmp_path: Path, t
 def test_a_finished_template_holds_the_head_of_its_kernel(store: TemplateStore) -> None:
     folder = store.get("key", build)
     assert (folder / KERNEL_HEAD).stat().st_size == 6 * 512
+
+
+def test_a_finished_template_is_whole(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    (folder / template.STATE).write_bytes(b"state")
+    template.check(folder)
+
+
+@pytest.mark.parametrize("name", [template.STATE, template.MEMORY, KERNEL_HEAD])
+def test_a_template_with_an_empty_file_is_refused(store: TemplateStore, name: str) -> None:
+    folder = store.get("key", build)
+    (folder / template.STATE).write_bytes(b"state")
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InfrastructureError, match=f"the file {name} of the template .* is empty"):
+        template.check(folder)
+
+
+def test_a_template_is_on_disk_before_it_is_published(
+    store: TemplateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    folder = store.get("key", build)
+    assert synced >= {path.stat().st_ino for path in (folder, *folder.iterdir())}
