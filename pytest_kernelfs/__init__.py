@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_kernelfs.assertions.space import Reclaimed
+    from pytest_kernelfs.fixtures.cgroups import AssertNoDyingCgroups, AssertReadUnder
     from pytest_kernelfs.fixtures.checks import AssertDmesgClean, AssertNoLeaks
     from pytest_kernelfs.fixtures.network import AssertRttUnder
     from pytest_kernelfs.fixtures.space import AssertSerialShape, AssertSpaceReclaimed
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from pytest_kernelfs.kernels.version import KernelVersion
     from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
     from pytest_kernelfs.measure import Measurement
+    from pytest_kernelfs.probes.cgroups import DyingRun, ReadRun
     from pytest_kernelfs.probes.dstate import StuckTask
     from pytest_kernelfs.probes.rtt import RttBurst, RttRun, RttSample, SoftirqLoad
     from pytest_kernelfs.probes.sampling import Probes, Sampled
     from pytest_kernelfs.probes.umount import UmountRun
+    from pytest_kernelfs.resources.cgroup import Cgroup, CgroupFactory
+    from pytest_kernelfs.resources.cgroup_dying import DyingCgroups
+    from pytest_kernelfs.resources.cgroup_process import CgroupProcess
     from pytest_kernelfs.resources.disk import Disk, DiskFactory
     from pytest_kernelfs.resources.dm import DmDevice
     from pytest_kernelfs.resources.dm_factory import DmFactory
@@ -61,13 +66,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "AssertDmesgClean": "fixtures.checks",
     "AssertNoDstate": "fixtures.tasks",
+    "AssertNoDyingCgroups": "fixtures.cgroups",
     "AssertNoLeaks": "fixtures.checks",
+    "AssertReadUnder": "fixtures.cgroups",
     "AssertRttUnder": "fixtures.network",
     "AssertSerialShape": "fixtures.space",
     "AssertSpaceReclaimed": "fixtures.space",
     "AssertUmountUnder": "fixtures.umounts",
     "Brd": "resources.ram_disks",
     "BrdFactory": "resources.ram_disks",
+    "Cgroup": "resources.cgroup",
+    "CgroupFactory": "resources.cgroup",
+    "CgroupProcess": "resources.cgroup_process",
     "Checkpoint": "machines.vm",
     "CommandResult": "machines.vm",
     "Delay": "resources.dm_faults",
@@ -76,6 +86,8 @@ _HOMES = {
     "DmDevice": "resources.dm",
     "DmFactory": "resources.dm_factory",
     "DropCaches": "resources.knobs",
+    "DyingCgroups": "resources.cgroup_dying",
+    "DyingRun": "probes.cgroups",
     "DynamicDebug": "resources.knobs",
     "Flakey": "resources.dm_faults",
     "Filesystem": "resources.filesystem",
@@ -99,6 +111,7 @@ _HOMES = {
     "Preparer": "resources.preparation",
     "Probes": "probes.sampling",
     "RamDisk": "resources.ram_disks",
+    "ReadRun": "probes.cgroups",
     "Reclaimed": "assertions.space",
     "RttBurst": "probes.rtt",
     "RttRun": "probes.rtt",
@@ -140,13 +153,18 @@ __all__ = [
     "VM",
     "AssertDmesgClean",
     "AssertNoDstate",
+    "AssertNoDyingCgroups",
     "AssertNoLeaks",
+    "AssertReadUnder",
     "AssertRttUnder",
     "AssertSerialShape",
     "AssertSpaceReclaimed",
     "AssertUmountUnder",
     "Brd",
     "BrdFactory",
+    "Cgroup",
+    "CgroupFactory",
+    "CgroupProcess",
     "Checkpoint",
     "CommandResult",
     "Delay",
@@ -155,6 +173,8 @@ __all__ = [
     "DmDevice",
     "DmFactory",
     "DropCaches",
+    "DyingCgroups",
+    "DyingRun",
     "DynamicDebug",
     "Filesystem",
     "FilesystemFactory",
@@ -181,6 +201,7 @@ __all__ = [
     "QuotaUsage",
     "Quotas",
     "RamDisk",
+    "ReadRun",
     "Reclaimed",
     "RttBurst",
     "RttRun",

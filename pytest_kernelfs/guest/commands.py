@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from pytest_kernelfs.guest import oom
+from pytest_kernelfs.guest.cgroup_entry import Entry
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _GRACE_S = 2.0
@@ -20,16 +21,19 @@ def run(
     stdin: bytes | None = None,
     cwd: str | None = None,
     env: dict[str, str] | None = None,
+    cgroups: list[str] | None = None,
 ) -> dict[str, Any]:
     """Run a command; a string goes through the shell, a list does not.
 
+    ``cgroups`` are folders of cgroups that it is in before it begins.
     Gives a dict: ``rc`` (negative for a signal, None when the time was up), ``stdout`` and ``stderr``
     (bytes), ``duration`` (seconds), ``stuck`` (what the process waits for if even SIGKILL did not end it).
     """
     environment = dict(os.environ, **(env or {}))
     start = time.monotonic()
+    entry = Entry(cgroups or [])
     try:
-        with oom.expendable():
+        with oom.expendable(), entry:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", command] if isinstance(command, str) else command,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -38,7 +42,10 @@ def run(
                 start_new_session=True,
                 cwd=cwd,
                 env=environment,
+                preexec_fn=entry.enter if cgroups else None,
             )
+    except subprocess.SubprocessError:
+        raise GuestError(entry.refusal) from None
     except OSError as error:
         if cwd is not None and error.filename == cwd:
             raise GuestError(f"cannot run a command in the folder {cwd}: {error.strerror}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import audit, commands, files, kmsg
@@ -55,6 +55,14 @@ class LogRecord:
 
     def __str__(self) -> str:
         return f"[{self.seconds:12.6f}] {self.text}"
+
+
+class InCgroups(Protocol):
+    """What a command can be started in."""
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders of cgroups, one in each hierarchy."""
 
 
 @final
@@ -107,8 +115,11 @@ class VM:
         input: str | bytes | None = None,  # noqa: A002  (the name subprocess uses)
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
+        cgroup: InCgroups | None = None,
     ) -> CommandResult:
         """Run a command in the guest: text through the shell, a list as it is.
+
+        It is in ``cgroup`` before it begins.
 
         Raises: GuestTimeout after ``timeout`` seconds, when its whole process group has been killed;
         GuestCommandError if ``check`` and it failed; KernelPanic or KernelMisbehaved if the machine died.
@@ -116,9 +127,10 @@ class VM:
         shown = command if isinstance(command, str) else " ".join(command)
         stdin = input.encode() if isinstance(input, str) else input
         words = command if isinstance(command, str) else list(command)
-        raw = self.guest(
-            commands.run, words, timeout, stdin, cwd, dict(env) if env else None, timeout=timeout + _GRACE_S
-        )
+        arguments = [words, timeout, stdin, cwd, dict(env) if env else None]
+        if cgroup is not None:
+            arguments.append(cgroup.folders)
+        raw = self.guest(commands.run, *arguments, timeout=timeout + _GRACE_S)
         stdout, stderr = (raw[name].decode("utf-8", "replace") for name in ("stdout", "stderr"))
         if raw["rc"] is None:
             self._wedged = self._wedged or bool(raw["stuck"])

@@ -1,0 +1,78 @@
+"""Limits of cgroups bite, in both versions, and can be lifted."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelfs import Cgroup, CgroupFactory, DiskFactory, Kernel
+from pytest_kernelfs.errors import GuestTimeout
+
+MIB = 1 << 20
+VERSIONS = pytest.mark.parametrize("version", [2, 1], ids=["v2", "v1"])
+BURN = "i=0; while :; do i=$((i+1)); done"
+
+
+def skip_without_memory(kernel: Kernel, version: int) -> None:
+    """From 6.11 on the memory controller of version 1 is an option, which Debian leaves out."""
+    if version == 1 and kernel.version.matches(">=6.11") and kernel.config_option("MEMCG_V1") != "y":
+        pytest.skip("the kernel has no memory controller for cgroup version 1 (CONFIG_MEMCG_V1)")
+
+
+def fill(cgroup: Cgroup, size: int) -> int:
+    """The exit code of a program that fills so much memory."""
+    return cgroup.run(["dd", "if=/dev/zero", "of=/dev/null", f"bs={size}", "count=1"]).rc
+
+
+@VERSIONS
+@pytest.mark.dmesg_allow("oom-kill|Out of memory|invoked oom-killer|Memory cgroup out of memory")
+def test_memory_and_processes(cgroup_factory: CgroupFactory, kernel: Kernel, version: int) -> None:
+    skip_without_memory(kernel, version)
+    cgroup = cgroup_factory(version=version, memory_max="16M", pids_max=20)
+    assert cgroup.read("pids.max") == 20
+    assert fill(cgroup, 4 * MIB) == 0
+    assert cgroup.events()["memory"]["oom_kill"] == 0
+    assert fill(cgroup, 32 * MIB) == -9
+    events = cgroup.events()["memory"]
+    assert events["oom_kill"] == 1
+    assert events["max"] >= 1
+
+    forks = cgroup.run("for i in $(seq 40); do sleep 60 >/dev/null 2>&1 & done")
+    assert forks.failed
+    assert "fork" in forks.stderr
+    assert cgroup.events()["pids"]["max"] >= 1
+    assert cgroup.kill() >= 10
+
+    cgroup.limit(memory_max="max", pids_max="max")
+    assert cgroup.read("memory.max" if version == 2 else "memory.limit_in_bytes") is None
+    assert fill(cgroup, 32 * MIB) == 0
+
+
+@VERSIONS
+def test_processor_time(cgroup_factory: CgroupFactory, version: int) -> None:
+    cgroup = cgroup_factory(version=version, cpu_max=0.1)
+    with pytest.raises(GuestTimeout):
+        cgroup.run(BURN, timeout=1.0)
+    stat = cgroup.read("cpu.stat")
+    assert stat["nr_throttled"] > 0
+    throttled = stat["throttled_usec"] / 1e6 if version == 2 else stat["throttled_time"] / 1e9
+    assert throttled > 0.2
+    free = cgroup_factory(version=version, controllers=["cpu"])
+    with pytest.raises(GuestTimeout):
+        free.run(BURN, timeout=0.3)
+    assert free.read("cpu.stat")["nr_throttled"] == 0
+
+
+@VERSIONS
+def test_writes_to_a_disk(cgroup_factory: CgroupFactory, disk_factory: DiskFactory, version: int) -> None:
+    disk = disk_factory(size="64M")
+    cgroup = cgroup_factory(version=version, io_max={disk: {"wbps": "2M"}})
+    write = ["dd", "if=/dev/zero", f"of={disk.path}", "oflag=direct", "bs=256k", "count=12"]
+    limited = cgroup.run(write, check=True).duration
+    assert limited > 1.2
+    if version == 2:
+        (limits,) = cgroup.read("io.max").values()
+        assert limits == {"rbps": None, "wbps": 2 * MIB, "riops": None, "wiops": None}
+        (done,) = cgroup.read("io.stat").values()
+        assert done["wbytes"] == 3 * MIB
+    cgroup.limit(io_max={disk: {"wbps": "max"}})
+    assert cgroup.run(write, check=True).duration < limited / 2
