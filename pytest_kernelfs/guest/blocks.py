@@ -131,7 +131,8 @@ def _hint(error: OSError, sector_size: int) -> str:
 def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sector_size: int) -> str:
     """What a loop device is not, that was asked for; "" if it is all that."""
     folder = "/sys/block/" + os.path.basename(path)
-    if direct_io and _read(folder + "/loop/dio") != "1":
+    # Kernels before 6.1 take larger sectors below for granted, and fail the requests later.
+    if direct_io and (_read(folder + "/loop/dio") != "1" or _sectors_below(backing) > sector_size):
         return (
             f"this kernel does no direct I/O with sectors of {sector_size} bytes to {_what_holds(backing)}; "
             "do without direct_io, or give it another file system or a larger sector_size"
@@ -146,12 +147,10 @@ def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sec
 
 def _what_holds(backing: str) -> str:
     """For people: the device itself with the size of its sectors, or the file system a file lies on."""
-    status = os.stat(backing)
-    device = status.st_rdev or status.st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    sectors = _read(f"/sys/dev/block/{number}/queue/logical_block_size")
+    sectors = _sectors_below(backing)
     below = f"with sectors of {sectors} bytes" if sectors else "in memory"
-    if status.st_rdev:
+    number = _device_number(backing)
+    if os.stat(backing).st_rdev:
         return f"the device {backing} {below}"
     with open("/proc/self/mountinfo") as file:
         for line in file:
@@ -159,6 +158,17 @@ def _what_holds(backing: str) -> str:
             if head.split()[2] == number:
                 return f"a file on {tail.split()[0]} {below}"
     return f"the file {backing}"
+
+
+def _sectors_below(backing: str) -> int:
+    """The size in bytes of the sectors that a device has, or that which a file lies on; 0 in memory."""
+    return int(_read(f"/sys/dev/block/{_device_number(backing)}/queue/logical_block_size") or 0)
+
+
+def _device_number(path: str) -> str:
+    status = os.stat(path)
+    device = status.st_rdev or status.st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def detach_loop(path: str, timeout: float = 5.0) -> None:
