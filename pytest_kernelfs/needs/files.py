@@ -15,6 +15,8 @@ def unmet(need: Need, kernel: Kernel) -> str | None:
     """Why the need is not met; None if it is. ``need.from_files`` must be true.
 
     What the files cannot tell, because the kernel came without them, counts as not met.
+
+    Raises: InfrastructureError for a modules folder that depmod has not seen.
     """
     return _SETTLERS[need.kind](need.value, kernel)
 
@@ -39,9 +41,14 @@ def _module(value: str, kernel: Kernel) -> str | None:
             f"whether kernel {kernel.version} has the module {value} cannot be known: it came without its "
             "modules folder"
         )
-    if ModuleIndex(kernel.modules).has(value) or value.replace("-", "_") in _built_in(kernel.modules):
+    if _loadable(kernel.modules).has(value) or value.replace("-", "_") in _built_in(kernel.modules):
         return None
     return f"kernel {kernel.version} has no module {value}, neither loadable nor built in"
+
+
+@lru_cache(maxsize=32)
+def _loadable(modules: Path) -> ModuleIndex:
+    return ModuleIndex(modules)
 
 
 @lru_cache(maxsize=32)

@@ -59,23 +59,31 @@ class Probes:
             try:
                 self._ask(key, kernel, replace(spec, boot_parameters=parameters), group)
             except KernelfsError as error:
-                self._answers.update(((key, str(need)), error) for need in group)
+                for need in group:
+                    self._answers.setdefault((key, str(need)), error)
 
     def _ask(self, key: str, kernel: Kernel, spec: MachineSpec, needs: set[Need]) -> None:
         self._make_room()
         with self._cache.lock(KIND, key):
             known = _load(self._path(key))  # another worker may have asked meanwhile
             self._learn(key, known)
-            left = [need for need in needs if str(need) not in known]
-            if not left:
-                return
-            vm = VM(self._provider().start(kernel, spec))
-            try:
-                for need in sorted(left, key=_order):
+            left = sorted((need for need in needs if str(need) not in known), key=_order)
+            while left:
+                self._ask_machine(key, VM(self._provider().start(kernel, spec)), left, known)
+                self._cache.write_text(self._path(key), json.dumps(known, indent=1, sort_keys=True))
+
+    def _ask_machine(self, key: str, vm: VM, left: list[Need], known: dict[str, str]) -> None:
+        """Settle what is left; a need that the machine does not survive leaves the rest to another."""
+        try:
+            while left:
+                need = left.pop(0)
+                try:
                     self._probe(vm, key, need, known)
-            finally:
-                vm.machine.destroy()
-            self._cache.write_text(self._path(key), json.dumps(known, indent=1, sort_keys=True))
+                except KernelfsError as error:
+                    self._answers[key, str(need)] = error
+                    return
+        finally:
+            vm.machine.destroy()
 
     def _probe(self, vm: VM, key: str, need: Need, known: dict[str, str]) -> None:
         text = str(need)

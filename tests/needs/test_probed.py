@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import GuestCommandError, InfrastructureError
+from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, KernelPanic
 from pytest_kernelfs.kernels import Kernel
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.vm import VM
@@ -110,6 +110,35 @@ def test_what_told_neither_is_an_error_for_this_run(
     probes.ask(KERNEL, SPEC, [(METACOPY, "")])
     assert isinstance(probes.answer(KERNEL, METACOPY, ""), InfrastructureError)
     assert make().answer(KERNEL, METACOPY, "") is None
+
+
+def test_a_machine_that_dies_of_a_need_leaves_the_others_to_another(
+    make: Callable[[], Probes], provider: Provider
+) -> None:
+    def settle(kind: str, value: str) -> tuple[str, str]:
+        if value == "memory":
+            raise KernelPanic("kernel panicked")
+        return "met", ""
+
+    provider.settle = settle
+    probes = make()
+    probes.ask(KERNEL, SPEC, [(V1, ""), (V2, ""), (METACOPY, "")])
+    assert isinstance(probes.answer(KERNEL, V2, ""), KernelPanic)
+    assert probes.answer(KERNEL, V1, "") == probes.answer(KERNEL, METACOPY, "") == ""
+    assert [machine.alive for machine in provider.machines] == [False, False]
+    assert make().answer(KERNEL, V2, "") is None
+    assert make().answer(KERNEL, V1, "") == ""
+
+
+def test_no_machine_is_an_error_of_all(make: Callable[[], Probes], provider: Provider) -> None:
+    def start(kernel: Kernel, spec: MachineSpec) -> FakeMachine:
+        raise InfrastructureError("it did not boot")
+
+    vars(provider)["start"] = start
+    probes = make()
+    probes.ask(KERNEL, SPEC, [(V2, ""), (METACOPY, "")])
+    for need in (V2, METACOPY):
+        assert isinstance(probes.answer(KERNEL, need, ""), InfrastructureError)
 
 
 def test_a_damaged_file_is_no_knowledge(
