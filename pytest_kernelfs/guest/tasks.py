@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
 
 _Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
@@ -90,33 +90,56 @@ def _sample(
     What is in ``kernels_own`` is passed over, and kernel threads that are not looked for are added to it.
     """
     found: dict[_Task, tuple[str, ...]] = {}
-    for pid, tid in _all_tasks(kernels_own or ()) if only is None else [key[:2] for key in only]:
+    own: set[str] = set() if kernels_own is None else kernels_own
+    for pid, tid, fields in _every_task(kernel_threads, own) if only is None else _again(only):
+        if not fields or fields[0] != b"D":
+            continue
         folder = f"/proc/{pid}/task/{tid}"
         try:
-            with open(folder + "/stat", "rb") as file:
-                fields = file.read().rsplit(b")", 1)[1].split()
-            if int(fields[6]) & _PF_KTHREAD and not kernel_threads:
-                if kernels_own is not None:
-                    kernels_own.add(pid)
-                continue
-            if fields[0] != b"D":
-                continue
-            if _waits_in(folder) in _BENIGN:
-                continue
-            found[pid, tid, int(fields[19])] = _switches(folder)
-        except (OSError, IndexError):
+            if _waits_in(folder) not in _BENIGN:
+                found[pid, tid, int(fields[19])] = _switches(folder)
+        except OSError:
             continue  # the task ended while we looked
     return found
 
 
-def _all_tasks(but: Container[str]) -> Iterator[tuple[str, str]]:
+def _every_task(kernel_threads: bool, kernels_own: set[str]) -> Iterator[tuple[str, str, list[bytes]]]:
+    """(pid, tid, fields) of all tasks. A machine has many: what is not needed is not read."""
     for pid in os.listdir("/proc"):
-        if pid.isdigit() and pid not in but:
-            try:
-                for tid in os.listdir(f"/proc/{pid}/task"):
-                    yield pid, tid
-            except OSError:
-                continue
+        if not pid.isdigit() or pid in kernels_own:
+            continue
+        fields = _fields(f"/proc/{pid}/stat")
+        if fields and int(fields[6]) & _PF_KTHREAD and not kernel_threads:
+            kernels_own.add(pid)
+        elif fields and fields[17] == b"1":
+            yield pid, pid, fields
+        else:
+            for tid in _threads(pid):
+                yield pid, tid, _fields(f"/proc/{pid}/task/{tid}/stat")
+
+
+def _again(tasks: Iterable[_Task]) -> Iterator[tuple[str, str, list[bytes]]]:
+    for pid, tid, _ in tasks:
+        yield pid, tid, _fields(f"/proc/{pid}/task/{tid}/stat")
+
+
+def _threads(pid: str) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
+def _fields(path: str) -> list[bytes]:
+    """What stands behind the command in a stat file, the state first; nothing of a task that has ended."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            return os.read(handle, 4096).rpartition(b")")[2].split()
+        finally:
+            os.close(handle)
+    except OSError:
+        return []
 
 
 def _switches(folder: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pytest_kernelfs.resources.tracing import TraceEvent, Tracing, parse
 from tests.fake_machine import FakeMachine
 
 NEW = "              dd-123     [001] d..2.  1234.567890: block_rq_issue: 254,0 W 4096 () 0 + 8 [dd]\n"
-OLD = "  kworker/u4:1-7  [000] ....  1234.500000: writeback_start: bdi 254:0: sb_dev 0:0 nr_pages=12 reason=sync\n"
+OLD = "  kworker/u4:1-7  [000] ....  1234.500000: writeback_start: bdi 254:0: nr_pages=12 reason=sync\n"
 CALL = "     my prog-x-99    [000] ..... 1235.000001: vfs_fsync_range <-do_fsync\n"
 NOISE = "##### CPU 1 buffer started ####\nCPU:0 [LOST 12 EVENTS]\n\n"
 
@@ -25,9 +25,7 @@ def machine() -> FakeMachine:
 def test_events_are_read_from_old_and_new_kernels() -> None:
     assert parse(NEW + NOISE + OLD) == [
         TraceEvent(1234.56789, 1, "dd", 123, "block_rq_issue", "254,0 W 4096 () 0 + 8 [dd]"),
-        TraceEvent(
-            1234.5, 0, "kworker/u4:1", 7, "writeback_start", "bdi 254:0: sb_dev 0:0 nr_pages=12 reason=sync"
-        ),
+        TraceEvent(1234.5, 0, "kworker/u4:1", 7, "writeback_start", "bdi 254:0: nr_pages=12 reason=sync"),
     ]
 
 
