@@ -81,7 +81,8 @@ def umount(path: str) -> None:
     """Unmount, thawing it first should it be frozen; what is not mounted is no error."""
     if os.path.ismount(path):
         thaw(path)
-        mounts.umount(path)
+    # One that an error shut down cannot even be looked at: then it does not look like a mount, but is one.
+    mounts.umount(path)
 
 
 def _demand_mount(path: str) -> None:

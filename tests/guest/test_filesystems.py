@@ -90,8 +90,12 @@ def test_what_cannot_be_shut_down_says_so(monkeypatch: pytest.MonkeyPatch, mount
 def test_it_is_thawed_before_it_is_unmounted(asked: Calls, mounted: set[str]) -> None:
     mounted.add("/mnt/x")
     filesystems.umount("/mnt/x")
-    filesystems.umount("/mnt/x")
     assert asked == [("0xc0045878", "/mnt/x"), ("umount", "/mnt/x")]
+
+
+def test_what_does_not_look_like_a_mount_is_unmounted_too(asked: Calls) -> None:
+    filesystems.umount("/mnt/x")
+    assert asked == [("umount", "/mnt/x")]
 
 
 def test_what_was_unmounted_frozen_is_mounted_to_be_thawed(asked: Calls) -> None:

@@ -76,3 +76,6 @@ def test_xfs_on_a_device_that_fails_shuts_down(
     xfs.umount()
     xfs.mount([])
     assert vm.run(["ls", xfs.path], check=True).stdout.split() == ["before"]
+    # Left as it is, mounted and shut down, to the teardown.
+    device.fail()
+    assert vm.run(f"touch {xfs.path}/again && sync -f {xfs.path}").failed
