@@ -36,6 +36,15 @@ class WritebackPhase:
     writeback: Measurement
     written: dict[str, int]
 
+    @property
+    def measurements(self) -> list[Measurement]:
+        """``dirty``, ``writeback``, and one for each disk that was written to, in bytes."""
+        reached = [
+            Measurement.of(f"{self.name}: written to {disk}", "B", [size])
+            for disk, size in self.written.items()
+        ]
+        return [self.dirty, self.writeback, *reached]
+
     def __str__(self) -> str:
         written = ", ".join(f"{format_size(size)} to {disk}" for disk, size in self.written.items())
         return (
@@ -67,7 +76,8 @@ class WritebackWatch:
 
     @property
     def measurements(self) -> list[Measurement]:
-        return [measured for phase in self.phases for measured in (phase.dirty, phase.writeback)]
+        """For each phase: Dirty, Writeback, and what was written to each disk, all in bytes."""
+        return [measured for phase in self.phases for measured in phase.measurements]
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

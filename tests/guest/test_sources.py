@@ -26,7 +26,7 @@ def by_name(values: list[tuple[str, str, float]]) -> dict[str, float]:
 
 
 def test_disks_are_told_as_rates_and_totals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.os.path, "exists", lambda path: not path.endswith("vda1"))
+    monkeypatch.setattr("os.path.exists", lambda path: not path.endswith("vda1"))
     serve(monkeypatch, disk("vda") + disk("vda1"), disk("vda", 10, 2048, 3) + disk("vda1", 10, 2048))
     source = sources.DiskIo(0.05)
     assert by_name(source.sample(100.0)) == {"vda.in_flight": 0}
@@ -40,7 +40,7 @@ def test_disks_are_told_as_rates_and_totals(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_loop_device_is_told_from_its_first_request_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.os.path, "exists", lambda path: True)
+    monkeypatch.setattr("os.path.exists", lambda path: True)
     idle = " 7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n"
     serve(monkeypatch, idle, " 7 0 loop0 0 0 0 0 4 0 8 0 1 0 0\n")
     source = sources.DiskIo(0.05)
@@ -51,7 +51,7 @@ def test_a_loop_device_is_told_from_its_first_request_on(monkeypatch: pytest.Mon
 def test_a_device_that_comes_later_or_begins_anew_has_grown_by_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sources.os.path, "exists", lambda path: True)
+    monkeypatch.setattr("os.path.exists", lambda path: True)
     serve(monkeypatch, disk("vda", 9, 80), disk("vda", 1, 8) + disk("vdb", 5, 40))
     source = sources.DiskIo(0.05)
     source.sample(1.0)
@@ -60,7 +60,7 @@ def test_a_device_that_comes_later_or_begins_anew_has_grown_by_nothing(
 
 
 def test_no_rate_is_made_of_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.os.path, "exists", lambda path: True)
+    monkeypatch.setattr("os.path.exists", lambda path: True)
     serve(monkeypatch, disk("vda"), disk("vda", 1, 8))
     source = sources.DiskIo(0.05)
     source.sample(1.0)

@@ -102,7 +102,14 @@ def test_a_phase_has_its_own_samples_and_what_reached_the_disks(
     assert watch["write"].written == {"vda": 20, "vdb": 5}
     assert watch["idle"].dirty.samples == (0.0, 0.0)
     assert watch["idle"].written == {}
-    assert len(recorded) == 4
+    assert [(measured.name, measured.max) for measured in recorded] == [
+        ("write: Dirty", 7),
+        ("write: Writeback", 7),
+        ("write: written to vda", 20),
+        ("write: written to vdb", 5),
+        ("idle: Dirty", 0),
+        ("idle: Writeback", 0),
+    ]
     assert str(watch["write"]) == (
         "write: 2.000 s, Dirty at most 7 B, Writeback at most 7 B, written 20 B to vda, 5 B to vdb"
     )
