@@ -52,7 +52,8 @@ def collect(seconds: float, since: int) -> dict[str, Any]:
     loud: list[str] = []
 
     def find_blocked() -> str:
-        blocked.extend(tasks.stuck(_BLOCKED_FOR_S, kernel_threads=True))
+        found = tasks.stuck(_BLOCKED_FOR_S, kernel_threads=True)
+        blocked.extend(task for task in found if task["comm"])  # the others ended while we looked
         return "\n".join(_task_lines(blocked))
 
     def read_log() -> str:

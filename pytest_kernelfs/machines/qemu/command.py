@@ -14,7 +14,8 @@ from pytest_kernelfs.machines.qemu.binary import Qemu
 QMP_SOCKET = "qmp"
 AGENT_SOCKET = "agent"
 CONSOLE = "console.log"
-CONSOLE_SOCKET = "serial"
+# What QEMU takes for a pair of pipes, by this name with ".in" and ".out": the second leads to the log.
+CONSOLE_PIPE = "console"
 # The name of the serial console's other end in QEMU.
 CONSOLE_DEVICE = "console"
 # Beside a saved machine's memory: the first part of its kernel.
@@ -65,11 +66,6 @@ class Launch:
 def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> list[str]:
     """The command; sockets and the console lie in ``folder``, ``disks`` are options for disks."""
     kernel, spec = launch.kernel, launch.spec
-    # What is printed is thrown away while nobody is connected, yet always logged before.
-    console = (
-        f"socket,id={CONSOLE_DEVICE},path={_escaped(folder / CONSOLE_SOCKET)},server=on,wait=off,"
-        f"logfile={_escaped(folder / CONSOLE)},logappend=on"
-    )
     return [
         str(launch.qemu.path),
         "-name", f"kernelfs-{kernel.version}",
@@ -77,7 +73,8 @@ def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> lis
         *_machine(launch), *_accelerator(launch.accel),
         "-smp", str(spec.cpus),
         *_boot(launch),
-        "-chardev", console, "-serial", f"chardev:{CONSOLE_DEVICE}",
+        "-chardev", f"pipe,id={CONSOLE_DEVICE},path={_escaped(folder / CONSOLE_PIPE)}",
+        "-serial", f"chardev:{CONSOLE_DEVICE}",
         "-qmp", f"unix:{_escaped(folder / QMP_SOCKET)},server=on,wait=off",
         "-device", "vmgenid,guid=auto",
         "-device", "virtio-rng-pci",

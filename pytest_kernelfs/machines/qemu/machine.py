@@ -31,7 +31,6 @@ from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import (
     AGENT_SOCKET,
     CONSOLE,
-    CONSOLE_SOCKET,
     QMP_SOCKET,
     Launch,
     qemu_command,
@@ -40,7 +39,7 @@ from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.process import QemuProcess
 from pytest_kernelfs.machines.qemu.qmp import DEFAULT_TIMEOUT_S, Monitor
 from pytest_kernelfs.machines.qemu.saved import QemuSaved
-from pytest_kernelfs.machines.qemu.sysrq import SerialKeys
+from pytest_kernelfs.machines.qemu.sysrq import SerialKeys, make_console
 from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
@@ -72,6 +71,7 @@ class QemuMachine:
         self._folder = lease.make_folder()
         self._data: Path | None = None
         try:
+            make_console(self._folder)
             disks = [option for plug in plugs for option in self._bring(plug)]
             self._process = QemuProcess(qemu_command(launch, self._folder, disks), self._folder)
         except BaseException:
@@ -167,13 +167,11 @@ class QemuMachine:
     def sysrq(self, keys: str, timeout: float) -> str:
         if self._process.ended():
             raise self._died or self._explain("before a sysrq key was pressed")
-        deadline = time.monotonic() + timeout
         try:
-            serial = SerialKeys(self.monitor, self._connect(CONSOLE_SOCKET, deadline), self._folder / CONSOLE)
-            with closing(serial):
+            with closing(SerialKeys(self.monitor, self._folder, self._process.ended)) as serial:
                 return serial.ask(keys, timeout)
         except (ChannelLost, InfrastructureError, OSError) as error:
-            if not self._process.ended(_LAST_WORDS_S):
+            if not self._process.ended(_LAST_WORDS_S) and panic_text(self.console()) is None:
                 raise InfrastructureError(f"cannot press sysrq keys: {error}") from None
             self._died = self._died or self._explain(str(error))
             raise self._died from None

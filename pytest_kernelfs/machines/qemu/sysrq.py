@@ -1,21 +1,25 @@
-"""Magic SysRq over the serial console: what a kernel tells of itself when nothing in it answers any more.
+"""The serial console, and magic SysRq over it: what a kernel tells when nothing in it answers any more.
 
 A BREAK on the line, then a key: the interrupt handler of the serial port does what the key asks for,
-whatever user space does. What it prints comes over the same line, and is in the console's log as ever.
+whatever user space does. What it prints is in the console's log as ever.
+
+The console's output goes into a file, its input comes from a pipe that QEMU keeps open. A socket would do
+for both, but QEMU then waits for whoever is connected, and logs twice what it has to send twice.
 """
 
 from __future__ import annotations
 
+import os
 import re
-import select
-import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
+from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import GuestTimeout
 from pytest_kernelfs.machines.channel import ChannelLost
-from pytest_kernelfs.machines.qemu.command import CONSOLE_DEVICE, CONSOLE_LOGLEVEL
+from pytest_kernelfs.machines.qemu.command import CONSOLE, CONSOLE_DEVICE, CONSOLE_LOGLEVEL, CONSOLE_PIPE
 from pytest_kernelfs.machines.qemu.qmp import Monitor
 
 # Every key is confirmed with such a line before anything else is done ("SysRq : " before 4.20).
@@ -24,25 +28,37 @@ _LEVEL_BEGIN = b"Changing Loglevel"
 _LEVEL_SET = re.compile(rb"Loglevel set to \d")
 # The dumps are for information, which does not reach the console otherwise.
 _ALL = "9"
-_POLL_S = 0.02
+# Crash, reboot, power off. QEMU 7.2 never ends if a command of the monitor reaches it while it is ending.
+_ENDING = "cbo"
+_NOTHING = re.compile(rb"(?!)")
+_POLL_S = 0.005
 # No confirmation is longer than this; what was looked through before need not be looked through again.
 _LONGEST_LINE = 200
 
 
+def make_console(folder: Path) -> None:
+    """Make the files that a machine's console is connected to. Raises: InfrastructureError."""
+    with explain_os_errors("make a machine's console", folder, "TMPDIR"):
+        (folder / CONSOLE).touch()
+        (folder / f"{CONSOLE_PIPE}.out").symlink_to(CONSOLE)
+        os.mkfifo(folder / f"{CONSOLE_PIPE}.in", 0o600)
+
+
 @final
 class SerialKeys:
-    """Presses keys on a console whose log is ``log``, over a connection to its input."""
+    """Presses keys on the console of a machine."""
 
-    def __init__(self, monitor: Monitor, connection: socket.socket, log: Path) -> None:
-        """``connection`` is closed with this."""
+    def __init__(self, monitor: Monitor, folder: Path, ended: Callable[[], bool]) -> None:
+        """``folder`` is the machine's; ``ended`` tells whether it has ended. Raises: OSError if it has."""
         self._monitor = monitor
-        self._connection = connection
-        self._log = log.open("rb")
-        self._log.seek(0, 2)
+        self._ended = ended
+        self._input = os.open(folder / f"{CONSOLE_PIPE}.in", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._log = (folder / CONSOLE).open("rb")
+        self._log.seek(0, os.SEEK_END)
         self._printed = bytearray()
 
     def close(self) -> None:
-        self._connection.close()
+        os.close(self._input)
         self._log.close()
 
     def ask(self, keys: str, timeout: float) -> str:
@@ -55,18 +71,18 @@ class SerialKeys:
         deadline = time.monotonic() + timeout
         if not self._press(_ALL, _LEVEL_SET, deadline):
             raise GuestTimeout(
-                f"the kernel took no sysrq key from its serial console within {timeout:g} s: its interrupts "
-                "are off, or it was built without CONFIG_MAGIC_SYSRQ_SERIAL"
+                f"the kernel took no sysrq key from its serial console within {timeout:.3g} s: its "
+                "interrupts are off, or it was built without CONFIG_MAGIC_SYSRQ_SERIAL"
             )
         start = len(self._printed)
-        whole = all(self._press(key, _CONFIRMED, deadline) for key in keys)
+        whole = all(self._press(key, _NOTHING if key in _ENDING else _CONFIRMED, deadline) for key in keys)
         # The last key sets the level back. That it was taken shows that all before it has been printed.
         whole = whole and self._press(str(CONSOLE_LOGLEVEL), _LEVEL_SET, deadline)
         text = self._printed[start:]
         if whole:
             del text[text.rfind(b"\n", 0, text.rfind(_LEVEL_BEGIN)) + 1 :]
         shown = text.decode(errors="replace").replace("\r", "").lstrip("\n")
-        return shown if whole else f"{shown}\n[cut off after {timeout:g} s]\n"
+        return shown if whole else f"{shown}\n[cut off after {timeout:.3g} s]\n"
 
     def _press(self, key: str, answer: re.Pattern[bytes], deadline: float) -> bool:
         """Press one key and wait until it is answered; False if it is not in time.
@@ -75,17 +91,15 @@ class SerialKeys:
         """
         seen = len(self._printed)
         self._monitor.execute("chardev-send-break", max(deadline - time.monotonic(), 1.0), id=CONSOLE_DEVICE)
-        self._connection.sendall(key.encode())
+        os.write(self._input, key.encode())
         while answer.search(self._printed, seen) is None:
             if time.monotonic() > deadline:
                 return False
-            self._drain()
-            new = self._log.read()
+            if self._ended():
+                raise ChannelLost("QEMU ended")
             seen = max(seen, len(self._printed) - _LONGEST_LINE)
+            new = self._log.read()
+            if not new:
+                time.sleep(_POLL_S)
             self._printed += new
         return True
-
-    def _drain(self) -> None:
-        """Take off the line what waits there, and is in the log besides; QEMU would wait for us to do so."""
-        if select.select([self._connection], [], [], _POLL_S)[0] and not self._connection.recv(1 << 16):
-            raise ChannelLost("QEMU closed the console")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +12,10 @@ import pytest
 
 from pytest_kernelfs.errors import GuestTimeout
 from pytest_kernelfs.machines.channel import ChannelLost
-from pytest_kernelfs.machines.qemu.sysrq import SerialKeys
+from pytest_kernelfs.machines.qemu.sysrq import SerialKeys, make_console
 
+# Not a key.
+END = "!"
 WORDS = {
     "9": "sysrq: Changing Loglevel\r\n[ 1.0] sysrq: Loglevel set to 9",
     "5": "sysrq: Changing Loglevel\r\n[ 1.0] sysrq: Loglevel set to 5",
@@ -23,15 +25,17 @@ WORDS = {
 
 
 class Kernel:
-    """Prints what the keys ask for, after a BREAK each, on a console that is logged."""
+    """Prints what the keys ask for, after a BREAK each, on the console of the machine in ``folder``."""
 
-    def __init__(self, log: Path, words: dict[str, str]) -> None:
+    def __init__(self, folder: Path, words: dict[str, str]) -> None:
         self.pressed: list[str] = []
-        self._log = log
+        self.ended = False
         self._words = words
         self._breaks = 0
-        self.near, self._far = socket.socketpair()
+        make_console(folder)
+        self._log = folder / "console.out"
         self._log.write_text("[ 0.1] sysrq: sysrq always enabled.\n")
+        self._input = os.open(folder / "console.in", os.O_RDWR)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -40,20 +44,20 @@ class Kernel:
         self._breaks += 1
 
     def _run(self) -> None:
-        while key := self._far.recv(1).decode():
+        while (key := os.read(self._input, 1).decode()) != END:
             self.pressed.append(key)
             assert self._breaks == len(self.pressed)
             if key in self._words:
                 with self._log.open("a") as log:
                     log.write(f"[ 1.0] {self._words[key]}\r\n")
 
-    def hang_up(self) -> None:
-        self._far.shutdown(socket.SHUT_RDWR)
+    def end(self) -> None:
+        self.ended = True
 
     def close(self) -> None:
-        self.hang_up()
+        os.write(self._input, END.encode())
         self._thread.join()
-        self._far.close()
+        os.close(self._input)
 
 
 @pytest.fixture
@@ -63,14 +67,14 @@ def words() -> dict[str, str]:
 
 @pytest.fixture
 def kernel(tmp_path: Path, words: dict[str, str]) -> Iterator[Kernel]:
-    kernel = Kernel(tmp_path / "console.log", words)
+    kernel = Kernel(tmp_path, words)
     yield kernel
     kernel.close()
 
 
 @pytest.fixture
 def keys(kernel: Kernel, tmp_path: Path) -> Iterator[SerialKeys]:
-    keys = SerialKeys(kernel, kernel.near, tmp_path / "console.log")  # type: ignore[arg-type]
+    keys = SerialKeys(kernel, tmp_path, lambda: kernel.ended)  # type: ignore[arg-type]
     yield keys
     keys.close()
 
@@ -107,6 +111,6 @@ def test_what_does_not_come_to_its_end_is_cut_off(keys: SerialKeys, words: dict[
 
 def test_a_machine_that_ends_is_told(keys: SerialKeys, kernel: Kernel, words: dict[str, str]) -> None:
     del words["w"]
-    threading.Timer(0.2, kernel.hang_up).start()
+    threading.Timer(0.2, kernel.end).start()
     with pytest.raises(ChannelLost):
         keys.ask("w", 30)
