@@ -1,0 +1,102 @@
+"""What a machine tells of itself: each part on its own, and all of it in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_kernelfs.guest import bundle, kmsg, tasks
+
+LONG = 30.0
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own log may not be readable, and nobody knows what is in it."""
+    records = [
+        {"seq": 1, "level": 4, "seconds": 0.5, "text": "while it booted"},
+        {"seq": 7, "level": 3, "seconds": 1.5, "text": "things are bad"},
+        {"seq": 8, "level": 6, "seconds": 2.5, "text": "things are as ever"},
+    ]
+    monkeypatch.setattr(kmsg, "read", lambda: records)
+    monkeypatch.setattr(tasks, "stuck", lambda *_args, **_kwargs: [])
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """Something to wait for that comes when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_all_parts_are_read() -> None:
+    told = bundle.collect(LONG, since=5)
+    assert {"dmesg.txt", "processes.txt", "mounts.txt", "meminfo.txt", "system.txt"} <= set(told["files"])
+    assert "MemTotal" in told["files"]["meminfo.txt"]
+    assert "Linux version" in told["files"]["system.txt"]
+    assert " / " in told["files"]["mounts.txt"]
+    assert set(told["files"]).isdisjoint(told["problems"])
+
+
+def test_the_log_has_levels_and_what_is_loud_is_of_this_machine() -> None:
+    told = bundle.collect(LONG, since=5)
+    assert told["files"]["dmesg.txt"].splitlines()[1] == "3 [    1.500000] things are bad"
+    assert told["loud"] == ["[    1.500000] things are bad"]
+
+
+def test_blocked_tasks_have_their_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = {
+        "pid": 7,
+        "tid": 8,
+        "comm": "sync",
+        "wchan": "wait",
+        "syscall": "162",
+        "stack": ["[<0>] wait+0x1"],
+    }
+    ended = {**task, "comm": ""}
+    monkeypatch.setattr(tasks, "stuck", lambda *_args, **_kwargs: [task, ended])
+    told = bundle.collect(LONG, since=0)
+    assert told["blocked"] == [task]
+    assert "sync (pid 7, tid 8) waits in wait" in told["files"]["blocked-tasks.txt"]
+    assert "[<0>] wait+0x1" in told["files"]["blocked-tasks.txt"]
+
+
+def test_a_part_that_hangs_takes_no_other_along(
+    monkeypatch: pytest.MonkeyPatch, never: threading.Event
+) -> None:
+    monkeypatch.setattr(tasks, "stuck", lambda *_args, **_kwargs: never.wait() and [])
+    start = time.monotonic()
+    told = bundle.collect(0.5, since=0)
+    assert time.monotonic() - start < LONG
+    assert told["problems"]["blocked-tasks.txt"].startswith("it was not read within 0.5 s; it waits in ")
+    assert told["blocked"] is None
+    assert "meminfo.txt" in told["files"]
+
+
+def test_a_part_that_cannot_be_read_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[object]:
+        raise PermissionError(13, "Permission denied", "/dev/kmsg")
+
+    monkeypatch.setattr(kmsg, "read", refuse)
+    told = bundle.collect(LONG, since=0)
+    assert told["problems"]["dmesg.txt"].startswith("PermissionError: ")
+    assert told["loud"] is None
+
+
+def test_without_room_for_threads_all_is_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert "meminfo.txt" in bundle.collect(LONG, since=0)["files"]
+
+
+def test_what_is_endless_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_MOST_CHARACTERS", 1000)
+    text = bundle.collect(LONG, since=0)["files"]["system.txt"]
+    assert len(text) < 1100
+    assert "[cut off: " in text
