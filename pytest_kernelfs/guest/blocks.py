@@ -131,7 +131,7 @@ def _hint(error: OSError, sector_size: int) -> str:
 def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sector_size: int) -> str:
     """What a loop device is not, that was asked for; "" if it is all that."""
     folder = "/sys/block/" + os.path.basename(path)
-    # Kernels before 6.1 take larger sectors below for granted, and fail the requests later.
+    # Old kernels (5.10) take larger sectors below for granted, and fail the requests later.
     if direct_io and (_read(folder + "/loop/dio") != "1" or _sectors_below(backing) > sector_size):
         return (
             f"this kernel does no direct I/O with sectors of {sector_size} bytes to {_what_holds(backing)}; "

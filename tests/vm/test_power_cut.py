@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import VM, DiskFactory, Filesystem, FilesystemFactory
-from pytest_kernelfs.errors import KernelNotFound, KernelPanic, UsageError
+from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, KernelPanic, UsageError
+from pytest_kernelfs.machines.qemu import power
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
 from tests.vm.direct import read_direct
 
@@ -176,3 +177,22 @@ def test_a_panic_takes_nothing_from_the_disks(vm: VM, disk_factory: DiskFactory,
     vm.power_cut()
     assert vm.usable
     assert vm.call(read_direct, disk.path)[1] == b"text"
+
+
+def test_a_power_cut_that_fails_leaves_nothing(
+    vm: VM, disk_factory: DiskFactory, newest_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_factory(size="16M", power_cut=True)
+    machine = vm.machine
+    assert isinstance(machine, QemuMachine)
+    data, pid = machine.data, machine.pid
+
+    def fail(*_: object) -> None:
+        raise InfrastructureError("no room")
+
+    monkeypatch.setattr(power, "content", fail)
+    with pytest.raises(InfrastructureError, match="no room"):
+        vm.power_cut()
+    assert not vm.usable
+    assert not data.exists()
+    assert not Path(f"/proc/{pid}").exists()
