@@ -68,7 +68,8 @@ def test_a_starved_ksoftirqd_stalls_the_network_of_older_kernels(vm: VM, netns_p
         with pytest.raises(AssertionError, match=r"waited \d{3,4}\.\d ms for a processor"):
             netns_pair.assert_rtt_under(0.3, run=run)
     else:
-        assert worst < STALLED_S
+        # Where the probe was late as well, it was the host that stood still.
+        assert [burst for burst in run.bursts_from(STALLED_S) if burst.late < burst.worst / 2] == []
     netns_pair.right.steer(None)
     with pytest.raises(GuestCommandError, match="has no processor 7"):
         netns_pair.right.steer(7)
