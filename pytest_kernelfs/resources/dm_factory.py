@@ -23,6 +23,8 @@ _MODULES = {
     "snapshot-merge": "dm_snapshot",
     "unstriped": "dm_unstripe",
 }
+# What aes-xts, the default, is made of in the kernel.
+_CIPHER_MODULES = (("ecb", "CRYPTO_ECB"), ("xts", "CRYPTO_XTS"))
 
 
 class DmFactory:
@@ -131,9 +133,10 @@ class DmFactory:
         check_device("dm_factory.crypt: on", on)
         secret = secrets.token_bytes(64) if key is None else key
         arguments = f"{cipher} {secret.hex() or '-'} 0 {on.path} 0"
-        if "xts" in cipher:
-            # The kernel asks for it by itself, but finds only what the machine was given.
-            self._load("xts", "CRYPTO_XTS", "the device-mapper target crypt")
+        for module, setting in _CIPHER_MODULES:
+            # The kernel asks for them by itself, but finds only what the machine was given.
+            if self._resources.vm.kernel.config_option(setting) == "m":
+                self._load(module, setting, "the device-mapper target crypt")
         return self._plain("crypt", whole(on), arguments, on)
 
     def table(self, name: str, lines: Sequence[str], on: Sequence[BlockDevice] = ()) -> DmDevice:

@@ -202,8 +202,8 @@ class ScsiDebugFactory:
         capacity = _mebibytes(size, "scsi_debug size")
         if self._latest is not None and self._resources.vm.guest(ram_disks.is_loaded, "scsi_debug"):
             raise UsageError(
-                f"scsi_debug_factory: {self._latest!r} is there already, and scsi_debug makes one disk at a time; "
-                "remove() that before, or use another of the factories for one of them"
+                f"scsi_debug_factory: {self._latest!r} is there already, and scsi_debug makes one disk at a "
+                "time; remove() that before, or use another of the factories for one of them"
             )
         _load(self._resources, "sd_mod", "BLK_DEV_SD")
         wanted = {"dev_size_mb": capacity, "sector_size": sector_size, **parameters}

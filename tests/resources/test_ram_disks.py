@@ -90,7 +90,7 @@ def test_scsi_debug_makes_one_disk_at_a_time(resources: Resources, machine: Fake
     factory = ScsiDebugFactory(resources)
     factory(size="8M")
     machine.answers["is_loaded"] = True
-    with pytest.raises(UsageError, match="<scsi_debug /dev/sda 8.0 MiB> is there already"):
+    with pytest.raises(UsageError, match=r"<scsi_debug /dev/sda 8.0 MiB> is there already"):
         factory(size="8M")
     machine.answers["is_loaded"] = False
     factory(size="4M")

@@ -22,7 +22,7 @@ def checkpoint(prepare: Preparer) -> Checkpoint:
     return machine.checkpoint(pool=pool, volumes=[volume], delay=delay)
 
 
-@pytest.mark.usefixtures("newest_only")
+@pytest.mark.kernel(">=7.0")
 def test_kept_devices_work_in_a_fork(vm: VM) -> None:
     pool, (volume,), delay = vm.kept["pool"], vm.kept["volumes"], vm.kept["delay"]
     assert volume.pool is pool
