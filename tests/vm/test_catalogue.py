@@ -10,12 +10,16 @@ from pytest_kernelfs import (
     VM,
     AssertDmesgClean,
     AssertNoDstate,
+    AssertNoDyingCgroups,
     AssertNoLeaks,
+    AssertReadUnder,
     AssertRttUnder,
     AssertSerialShape,
     AssertSpaceReclaimed,
     AssertUmountUnder,
     BrdFactory,
+    Cgroup,
+    CgroupFactory,
     Disk,
     DiskFactory,
     DmFactory,
@@ -230,3 +234,14 @@ def test_assertions_that_look_at_the_machine(
     assert_dmesg_clean()
     assert_no_leaks()
     assert Measurement.of("nothing", "s", [0.0]).max == 0.0
+
+
+def test_cgroup(cgroup: Cgroup, assert_read_under: AssertReadUnder) -> None:
+    cgroup.run(["true"], check=True)
+    assert_read_under(cgroup.file("memory.stat"), 5.0)
+
+
+def test_cgroup_factory(cgroup_factory: CgroupFactory, assert_no_dying_cgroups: AssertNoDyingCgroups) -> None:
+    cgroup_factory(version=1, controllers=["pids"]).create("child").remove()
+    cgroup_factory(memory_max="64M").create("child").remove()
+    assert_no_dying_cgroups()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kernelfs import Cgroup, CgroupFactory, DiskFactory, Kernel
+from pytest_kernelfs import Cgroup, CgroupFactory, DiskFactory
 from pytest_kernelfs.errors import GuestTimeout
 
 MIB = 1 << 20
@@ -12,21 +12,20 @@ VERSIONS = pytest.mark.parametrize("version", [2, 1], ids=["v2", "v1"])
 BURN = "i=0; while :; do i=$((i+1)); done"
 
 
-def skip_without_memory(kernel: Kernel, version: int) -> None:
-    """From 6.11 on the memory controller of version 1 is an option, which Debian leaves out."""
-    if version == 1 and kernel.version.matches(">=6.11") and kernel.config_option("MEMCG_V1") != "y":
-        pytest.skip("the kernel has no memory controller for cgroup version 1 (CONFIG_MEMCG_V1)")
-
-
 def fill(cgroup: Cgroup, size: int) -> int:
     """The exit code of a program that fills so much memory."""
     return cgroup.run(["dd", "if=/dev/zero", "of=/dev/null", f"bs={size}", "count=1"]).rc
 
 
-@VERSIONS
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(2, id="v2"),
+        pytest.param(1, id="v1", marks=pytest.mark.kernel_needs("cgroup:v1:memory")),
+    ],
+)
 @pytest.mark.dmesg_allow("oom-kill|Out of memory|invoked oom-killer|Memory cgroup out of memory")
-def test_memory_and_processes(cgroup_factory: CgroupFactory, kernel: Kernel, version: int) -> None:
-    skip_without_memory(kernel, version)
+def test_memory_and_processes(cgroup_factory: CgroupFactory, version: int) -> None:
     cgroup = cgroup_factory(version=version, memory_max="16M", pids_max=20)
     assert cgroup.read("pids.max") == 20
     assert fill(cgroup, 4 * MIB) == 0

@@ -1,0 +1,102 @@
+"""Counting dying cgroups, and making some, on folders that look like a hierarchy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.guest import dying, reading
+from pytest_kernelfs.guest.dispatch import GuestError
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Version 2 at "v2" and pids of version 1 at "v1"."""
+    places = {"": str(tmp_path / "v2"), "pids": str(tmp_path / "v1")}
+    monkeypatch.setattr(dying, "hierarchies", lambda: places)
+    monkeypatch.setattr(dying, "controllers", lambda: {"pids": (5, 7)})
+    (tmp_path / "v1" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "v2").mkdir()
+    set_dying(tmp_path, 3)
+    return tmp_path
+
+
+def set_dying(mounts: Path, number: int) -> None:
+    (mounts / "v2" / "cgroup.stat").write_text(
+        f"nr_descendants 1\nnr_subsys_memory 2\nnr_dying_descendants {number}\n"
+        f"nr_dying_subsys_memory {number}\nnr_dying_subsys_io 0\n"
+    )
+
+
+def test_both_versions_are_counted(mounts: Path) -> None:
+    v2, v1 = dying.counts()
+    assert (v2["name"], v2["dying"], v2["controllers"]) == ("v2", 3, {"memory": 3})
+    # Seven cgroups, three of them with a folder.
+    assert (v1["name"], v1["dying"], v1["controllers"]) == ("v1 pids", 4, {})
+    assert dying.total() == 7
+    assert dying.count(2, f"{mounts}/v2") == 3
+    assert dying.count(1, f"{mounts}/v1/a") == 4
+
+
+def test_the_hierarchies_are_found_among_the_mounts() -> None:
+    found = dying.hierarchies()
+    assert all(path.startswith("/") for path in found.values())
+    assert set(found) - {""} <= set(dying.controllers())
+
+
+def test_few_enough_are_not_waited_for(mounts: Path) -> None:
+    seen = dying.watch(7, 60.0)
+    assert seen["seconds"] < 30
+    assert seen["pins"] == {}
+
+
+def test_what_pins_is_found_by_taking_it_away(mounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dying, "_QUIET_S", 0.02)
+    monkeypatch.setattr(dying, "controllers", dict)
+    monkeypatch.setattr("os.sync", lambda: set_dying(mounts, 30))
+    monkeypatch.setattr(dying, "drop_caches", lambda what: set_dying(mounts, {1: 10, 2: 4}[what]))
+    set_dying(mounts, 31)
+    pins = dying.watch(0, 0.0)["pins"]
+    assert [pins[name] for name in ("writeback", "page_cache", "dentries", "left")] == [1, 20, 6, 4]
+    assert {"Shmem", "Dirty"} <= set(pins["memory"])
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "dentry", "zombie"])
+def test_each_cgroup_is_visited_and_removed(mounts: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    parent, place = mounts / "v2", mounts / "pins"
+    entered = mounts / "entered"
+
+    def enter(folder: str) -> None:
+        with entered.open("a") as file:
+            file.write(f"{Path(folder).name} ")
+
+    monkeypatch.setattr(dying, "_QUIET_S", 0.02)
+    monkeypatch.setattr(dying, "_enter", enter)
+    done = dying.make(2, str(parent), 3, kind, str(place), 5000)
+    assert done["dying"] == 0, "none more than before"
+    assert entered.read_text().split()[:3] == ["dying-0", "dying-1", "dying-2"]
+    assert [path.name for path in parent.iterdir()] == ["cgroup.stat"]
+    assert bool(done["keeper"]) == (kind == "zombie")
+    if kind == "tmpfs":
+        assert [path.stat().st_size for path in place.iterdir()] == [5000] * 3
+    if kind == "dentry":
+        assert sum(1 for _ in place.glob("*/*")) == 3 * 32
+    dying.release(str(place), done["keeper"])
+    dying.release(str(place), done["keeper"])
+    assert not place.exists()
+
+
+def test_a_pin_that_cannot_be_made_is_told(mounts: Path) -> None:
+    with pytest.raises(GuestError, match=r"cannot pin cgroups with tmpfs in .*cgroup.procs"):
+        dying.make(2, str(mounts / "v2"), 1, "tmpfs", str(mounts / "pins"), 1)
+
+
+def test_reads_are_timed_to_the_end_of_the_file(mounts: Path) -> None:
+    path = mounts / "large"
+    path.write_bytes(bytes(100_000))
+    seen = reading.read_timed(str(path), 3, 60.0)
+    assert (len(seen["seconds"]), seen["bytes"], seen["dying"]) == (3, 100_000, 7)
+    assert len(reading.read_timed(str(path), 1000, 0.0)["seconds"]) == 1
+    with pytest.raises(GuestError, match=r"cannot read .*/missing: No such file"):
+        reading.read_timed(f"{mounts}/missing", 1, 60.0)
