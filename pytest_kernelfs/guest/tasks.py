@@ -96,7 +96,9 @@ def _sample(
             continue
         folder = f"/proc/{pid}/task/{tid}"
         try:
-            if _waits_in(folder) not in _BENIGN:
+            benign = _waits_in(folder) in _BENIGN
+            # Once more, because one that has gone on meanwhile waits nowhere.
+            if not benign and _fields(folder + "/stat")[:1] == [b"D"]:
                 found[pid, tid, int(fields[19])] = _switches(folder)
         except OSError:
             continue  # the task ended while we looked

@@ -27,9 +27,8 @@ def test_a_stuck_writer_is_seen_over_time(vm: VM, frozen: Xfs, probes: Probes) -
         vm.run(f"(echo x > {frozen.path}/file) >/dev/null 2>&1 &")
         time.sleep(2)
     counts = [value for _, value in sampled.points("dstate")]
-    assert sampled["dstate"].max == 1
     assert min(counts) == 0
-    assert counts[-1] == 1
+    assert counts[-1] >= 1
     assert sampled["dstate.longest"].max > 1000
     (task,) = sampled.stuck
     assert task.comm == "sh"
