@@ -9,6 +9,7 @@ from typing import Any, TypeVar, final
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import MachineSpec, Provider
 from pytest_kernelfs.machines.vm import VM, Checkpoint
+from pytest_kernelfs.resources.cgroup import CgroupFactory
 from pytest_kernelfs.resources.disk import Disk, DiskFactory
 from pytest_kernelfs.resources.dm_factory import DmFactory
 from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
@@ -40,6 +41,7 @@ class Preparation:
         self.xfs_factory = XfsFactory(resources, self.loop_device_factory)
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)
         self.netns_pair_factory = NetnsPairFactory(resources)
+        self.cgroup_factory = CgroupFactory(resources)
         self._xfs: Mount | None = None
 
     def checkpoint(self, **kept: Any) -> Checkpoint:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, UsageError
-from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.machines.vm import VM, Checkpoint
 from pytest_kernelfs.measure import Measurement
 from pytest_kernelfs.resources.cgroup import Cgroup, CgroupFactory
 from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.preparation import unpack
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine, ran
 
@@ -229,6 +230,17 @@ def test_what_cannot_be_made_dying_is_said(
 def test_what_pins_is_counted_by_memory(resources: Resources) -> None:
     with pytest.raises(UsageError, match="does not have the controller memory"):
         Cgroup(resources, 1, {"pids": "/p"}, ["pids"]).make_dying(2)
+
+
+def test_a_fork_of_a_checkpoint_has_a_cgroup_of_its_own(resources: Resources) -> None:
+    kept = Cgroup(resources, 1, {"pids": "/p/c", "freezer": "/f/c"}, ["pids"])
+    machine = FakeMachine(all_pids=[5])
+    fork = VM(machine)
+    unpack(fork, Checkpoint(None, {"cgroup": kept}))  # type: ignore[arg-type]
+    twin = fork.kept["cgroup"]
+    assert twin.processes() == [5]
+    assert machine.arguments("all_pids") == [(["/p/c", "/f/c"], False)]
+    assert twin.controllers == ("pids",)
 
 
 def test_a_command_of_the_machine_itself_names_no_cgroup(machine: FakeMachine) -> None:
