@@ -103,7 +103,7 @@ def test_a_panic_leaves_its_console_at_once(vm: VM) -> None:
     assert found.problems["sysrq-w.txt"] == "the kernel panicked"
 
 
-@pytest.mark.usefixtures("oldest_or_newest")
+@pytest.mark.kernel("<5.11")  # for the newest there is a whole run
 def test_a_frozen_user_space_is_told_of_from_outside(vm: VM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "_CALL_S", 3.0)
     with pytest.raises(GuestTimeout):
