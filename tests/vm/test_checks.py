@@ -62,6 +62,23 @@ def test_superblock_out_of_sight(vm):
            "until [ \\"$(readlink /proc/$!/cwd)\\" = /mnt/x ]; do :; done", check=True)
     vm.run("umount -l /mnt/x", check=True)
 
+def ruin(vm, made, offset):
+    made.umount()
+    vm.run(f"printf damagedamage | dd of={made.device} bs=1 seek={offset} conv=notrunc,fsync", check=True)
+
+def test_damaged_xfs(vm, xfs):
+    ruin(vm, xfs, 512)
+
+def test_damaged_ext4(vm, ext4):
+    ruin(vm, ext4, 1040)
+
+def test_damaged_btrfs(vm, btrfs):
+    ruin(vm, btrfs, 65536)
+
+@pytest.mark.checks(fsck=False)
+def test_damaged_unseen(vm, ext4):
+    ruin(vm, ext4, 1040)
+
 def test_failed_already(vm):
     vm.run("mkdir /mnt/left && mount -t tmpfs none /mnt/left", check=True)
     assert 1 == 2, "its own failure"
@@ -75,8 +92,9 @@ def test_switched_off(vm):
     vm.run("echo '<2>kernel BUG at fs/inode.c:2!' > /dev/kmsg", check=True)
     vm.run("echo 512 > /proc/sys/kernel/tainted; mkdir /sys/fs/cgroup/left", check=True)
 
-def test_clean(vm, overlay):
-    overlay.write("file", "1M")
+def test_clean(vm, overlay, ext4, btrfs):
+    for mount in (overlay, ext4, btrfs):
+        mount.write("file", "1M")
     vm.run("ip netns add here && ip netns del here && mkdir /sys/fs/cgroup/a && rmdir /sys/fs/cgroup/a")
 """
 
@@ -94,6 +112,9 @@ SAID = {
     "network_namespace": r"left behind .*\n(.*\n)* +network namespace: left\n",
     "namespace_of_a_process": r"left behind .*\n +network namespace: of process \d+ \(sleep\)",
     "superblock_out_of_sight": r"left behind .*\n +file system still in use: xfs\n +loop device: ",
+    "damaged_xfs": r"the xfs on /dev/loop0 .*is damaged .*xfs_repair -n -P says:\n(.*\n)*.*bad magic # 0x",
+    "damaged_ext4": r"the ext4 on /dev/loop0 .*e2fsck -f -n says:\n(.*\n)*.*Superblock checksum does not",
+    "damaged_btrfs": r"the btrfs on /dev/loop0 .*btrfs check .*says:\n(.*\n)*.*superblock checksum mismatch",
     "failed_already": r"its own failure(.*\n)+.*mount: tmpfs on /mnt/left",
 }
 
@@ -134,7 +155,7 @@ def test_each_planted_fault_fails_its_test_and_no_other(oldest_and_newest: None,
         assert re.search(rf"^(FAILED|ERROR) .*::test_{name}\[", output, re.M), output
         assert re.search(pattern, _section(output, name)), _section(output, name)
     passed = set(re.findall(r"^PASSED .*::test_(\w+)\[", output, re.M)) - set(SAID)
-    assert passed == {"allowed", "switched_off", "clean"}, output
+    assert passed == {"allowed", "switched_off", "clean", "damaged_unseen"}, output
     assert not inner.machines()
 
 
