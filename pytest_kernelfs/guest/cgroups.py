@@ -16,6 +16,7 @@ V1 = "/run/kernelfs/cgroup-v1"
 _POLL_S = 0.005
 # The kernel takes a version 1 hierarchy apart in the background after its last unmount.
 _RETURN_S = 10.0
+_SOON_S = 0.5
 
 
 def root() -> str:
@@ -68,16 +69,14 @@ def _say_why_not(controller: str, error: OSError) -> NoReturn:
 def release(controller: str, target: str) -> None:
     """Unmount a version 1 hierarchy and wait until version 2 can have its controller again.
 
-    Dying cgroups keep a hierarchy alive, so caches are dropped if there are some. Raises: GuestError.
+    Dying cgroups keep a hierarchy alive, so caches are dropped if some stay. Raises: GuestError.
     """
     if dying.hierarchies().get(controller) != target:
         return
-    if dying.count_v1(controller, target):
+    left = _wait_for_dying(controller, target, _SOON_S)
+    if left:
         dying.drop_caches(3)
-        deadline = time.monotonic() + _RETURN_S
-        while dying.count_v1(controller, target) and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-    left = dying.count_v1(controller, target)
+        left = _wait_for_dying(controller, target, _RETURN_S)
     syscalls.umount(target)
     os.rmdir(target)
     deadline = time.monotonic() + _RETURN_S
@@ -87,6 +86,16 @@ def release(controller: str, target: str) -> None:
                 f"the version 1 hierarchy of {controller} was unmounted but lives on: "
                 f"{left} dying cgroups keep it"
             )
+        time.sleep(_POLL_S)
+
+
+def _wait_for_dying(controller: str, target: str, most: float) -> int:
+    """Wait until no cgroup of a version 1 hierarchy is dying; gives how many still are."""
+    deadline = time.monotonic() + most
+    while True:
+        left = dying.count_v1(controller, target)
+        if not left or time.monotonic() > deadline:
+            return left
         time.sleep(_POLL_S)
 
 

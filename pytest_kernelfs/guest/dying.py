@@ -54,31 +54,34 @@ def counts() -> list[dict[str, Any]]:
                 {"path": path, "name": f"v1 {name}", "dying": count_v1(name, path), "controllers": {}}
             )
         else:
-            stat = _stat(path)
             kept = {
                 key[len(_KEPT_BY) :]: value
-                for key, value in stat.items()
+                for key, value in _stat(path).items()
                 if key.startswith(_KEPT_BY) and value
             }
-            found.append(
-                {"path": path, "name": "v2", "dying": stat["nr_dying_descendants"], "controllers": kept}
-            )
+            found.append({"path": path, "name": "v2", "dying": count(2, path), "controllers": kept})
     return found
 
 
 def count(version: int, path: str) -> int:
-    """Version 2: the dying cgroups below ``path``; version 1: all of its hierarchy."""
+    """Version 2: the dying cgroups below ``path``; version 1, and any before 4.14: all of its hierarchy."""
     if version == 2:
-        return _stat(path)["nr_dying_descendants"]
+        told = _stat(path).get("nr_dying_descendants")
+        return _without_folder(0, hierarchies()[""]) if told is None else told
     return sum(
         count_v1(name, point) for name, point in hierarchies().items() if name and _within(path, point)
     )
 
 
 def count_v1(controller: str, mount: str) -> int:
-    """/proc/cgroups counts the dying ones of version 1 too, and they have no folder any more."""
-    folders = sum(1 for _ in os.walk(mount))
-    return max(0, controllers().get(controller, (0, 0))[1] - folders)
+    """The dying cgroups of a version 1 hierarchy."""
+    return _without_folder(controllers().get(controller, (0, 0))[0], mount)
+
+
+def _without_folder(hierarchy: int, mount: str) -> int:
+    """/proc/cgroups counts all cgroups of a hierarchy, and those that are dying have no folder any more."""
+    numbers = [number for where, number in controllers().values() if where == hierarchy]
+    return max(0, max(numbers, default=0) - sum(1 for _ in os.walk(mount)))
 
 
 def _within(path: str, mount: str) -> bool:
@@ -86,8 +89,11 @@ def _within(path: str, mount: str) -> bool:
 
 
 def _stat(path: str) -> dict[str, int]:
-    with open(path + "/cgroup.stat") as file:
-        return {name: int(value) for name, value in (line.split() for line in file)}
+    try:
+        with open(path + "/cgroup.stat") as file:
+            return {name: int(value) for name, value in (line.split() for line in file)}
+    except FileNotFoundError:
+        return {}  # before 4.14
 
 
 def watch(at_most: int, within: float) -> dict[str, Any]:

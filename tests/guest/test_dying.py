@@ -39,6 +39,15 @@ def test_both_versions_are_counted(mounts: Path) -> None:
     assert dying.count(1, f"{mounts}/v1/a") == 4
 
 
+def test_a_kernel_before_4_14_is_counted_as_version_1_is(
+    mounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mounts / "v2" / "cgroup.stat").unlink()
+    (mounts / "v2" / "a").mkdir()
+    monkeypatch.setattr(dying, "controllers", lambda: {"memory": (0, 6), "io": (0, 6), "pids": (5, 7)})
+    assert [(each["name"], each["dying"]) for each in dying.counts()] == [("v2", 4), ("v1 pids", 4)]
+
+
 def test_the_hierarchies_are_found_among_the_mounts() -> None:
     found = dying.hierarchies()
     assert all(path.startswith("/") for path in found.values())
