@@ -10,12 +10,16 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import files, kmsg, overlay
+from pytest_kernelfs.guest import files, kmsg, overlay, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/sched.h
 _NEW_MOUNTS = 0x00020000
 _NEW_USERS = 0x10000000
+# linux/fs.h
+_DETACH = 2
+# What every machine has mounted; see ``init``.
+_SYSTEM = ("/", "/proc", "/sys", "/dev", "/run", "/tmp")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,6 +131,8 @@ def _hold(plan: overlay.Plan, tell: int, waits: int) -> NoReturn:
 
     try:
         _let_go_of_all_but(tell, waits)
+        if _libc.unshare(_NEW_MOUNTS) == 0:
+            _drop_other_mounts([*plan.lower, *plan.data, plan.upper, plan.work])
         if _libc.unshare(_NEW_USERS | _NEW_MOUNTS):
             say("unshare", number=ctypes.get_errno())
             os._exit(1)
@@ -146,6 +152,23 @@ def _hold(plan: overlay.Plan, tell: int, waits: int) -> NoReturn:
         say("error", text=str(error))
     finally:
         os._exit(1)
+
+
+def _drop_other_mounts(needed: list[str]) -> None:
+    """Keep no copies of mounts that this one does not need: to unmount those outside would not end them.
+
+    It has to be done before the user namespace is entered: the mounts that come with one are locked.
+    """
+    with open("/proc/self/mountinfo") as file:
+        targets = [line.split(" ")[4] for line in file]
+    for target in reversed(targets):
+        if target in _SYSTEM or target.startswith(("/proc/", "/sys/", "/dev/")):
+            continue
+        if not any((path + "/").startswith(target + "/") for path in needed):
+            try:
+                syscalls.umount(target, _DETACH)
+            except OSError:
+                continue  # it went with one above it
 
 
 def _let_go_of_all_but(*kept: int) -> None:
