@@ -12,7 +12,6 @@ import pytest
 from pytest_kernelfs.guest import sampler, sources
 from pytest_kernelfs.guest.dispatch import GuestError
 
-
 # Python 3.12 and newer say so where pytest-xdist has threads; the guest's samplers are made as here.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
