@@ -13,17 +13,28 @@ from tests.vm.direct import read_direct, write_direct
 
 def test_a_delay_is_what_it_says(vm: VM, dm_factory: DmFactory, brd_factory: BrdFactory) -> None:
     device = dm_factory.delay(on=brd_factory(size="16M"))
-    assert vm.call(write_direct, device.path, b"x") == (0, pytest.approx(0, abs=0.15))
+
+    def writing() -> list[float]:
+        done: list[tuple[int, float]] = [vm.call(write_direct, device.path, b"text") for _ in range(3)]
+        assert [failed for failed, _ in done] == [0, 0, 0]
+        return [seconds for _, seconds in done]
+
+    def reading() -> list[float]:
+        done: list[tuple[int, bytes, float]] = [vm.call(read_direct, device.path) for _ in range(3)]
+        assert [(failed, text) for failed, text, _ in done] == [(0, b"text")] * 3
+        return [seconds for _, _, seconds in done]
+
+    # On a busy host, a request takes its time now and then, and a tick of the kernel's clock, in which
+    # delays are counted, can come late: so the shortest counts without a delay, the longest with one.
+    assert max(min(writing()), min(reading())) < 0.15
     device.set(write_ms=200)
-    failed, seconds = vm.call(write_direct, device.path, b"y")
-    assert failed == 0
-    assert 0.2 <= seconds < 5
-    failed, content, seconds = vm.call(read_direct, device.path)
-    assert (failed, content) == (0, b"y")
-    assert seconds < 0.15
+    assert max(writing()) >= 0.2
+    assert min(reading()) < 0.15
     device.set(write_ms=0, read_ms=300)
-    assert vm.call(write_direct, device.path, b"z")[1] < 0.15
-    assert 0.3 <= vm.call(read_direct, device.path)[2] < 5
+    assert min(writing()) < 0.15
+    slow = reading()
+    assert max(slow) >= 0.3
+    assert min(slow) > 0.15
     assert device.table() == ["0 32768 delay 1:0 0 300 1:0 0 0 1:0 0 0"]
 
 
