@@ -20,8 +20,11 @@ def safe_name(text: str) -> str:
     if readable == text and len(text) <= _LONGEST:
         return readable
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_HASH]
-    # The end tells tests apart; the beginning is a path that they share.
-    return f"{readable[-_LONGEST:].strip('-.')}-{digest}".lstrip("-")
+    if len(readable) > _LONGEST:
+        # The end tells tests apart; the beginning is a path that they share.
+        readable = readable[-_LONGEST:]
+        readable = readable.partition("-")[2] or readable
+    return f"{readable.strip('-.')}-{digest}".lstrip("-")
 
 
 def place_of(root: Path, test: str, kernel: str) -> Path:

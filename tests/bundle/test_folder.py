@@ -23,6 +23,7 @@ def test_a_tests_name_is_still_to_be_read() -> None:
 
 def test_of_a_long_name_the_end_is_kept() -> None:
     name = folder.safe_name("tests/" + "very/" * 100 + "test_a.py::test_y")
+    assert name.startswith("very-very-")
     assert "test_a.py-test_y-" in name
 
 
