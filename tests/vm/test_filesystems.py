@@ -13,6 +13,7 @@ def options_of(vm: VM, path: str) -> set[str]:
     return set(next(line.split()[3] for line in lines if line.split()[1] == path).split(","))
 
 
+@pytest.mark.dmesg_allow("nonsense")
 @pytest.mark.parametrize("kind", ["ext4", "btrfs"])
 def test_it_mounts_and_holds_data(vm: VM, filesystem_factory: FilesystemFactory, kind: str) -> None:
     made = filesystem_factory(kind, options=["noatime"])
