@@ -1,4 +1,4 @@
-"""Device-mapper, spoken to through its ioctl: a call takes well under a millisecond, a process fifty."""
+"""Device-mapper, spoken to through its ioctl: to run dmsetup takes ten times as long."""
 
 from __future__ import annotations
 
