@@ -87,20 +87,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [(item, candidate) for item in items if (candidate := _candidate(item)) is not None]
+    if ours:
+        with _usage_errors():
+            _read_markers(config.stash[RUN], ours)
+    config.stash[_MARKERS_READ] = True
+
+
+def _read_markers(run: Run, items: list[tuple[pytest.Item, Candidate]]) -> None:
     from pytest_kernelfs.markers import apply_markers, check_markers
     from pytest_kernelfs.needs.items import read_needs
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
-    run = config.stash[RUN]
-    with _usage_errors():
-        for item in items:
-            candidate = _candidate(item)
-            if candidate is not None:
-                apply_markers(item, candidate)
-                check_markers(item, run.machine_spec)
-                read_needs(item)
-                item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
-    config.stash[_MARKERS_READ] = True
+    for item, candidate in items:
+        apply_markers(item, candidate)
+        check_markers(item, run.machine_spec)
+        read_needs(item)
+        item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -53,6 +53,10 @@ _SAVE_TIMEOUT_S = 30.0
 _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 
 
+class BootPanic(InfrastructureError):
+    """The kernel panicked before it could be tested."""
+
+
 @final
 class QemuMachine:
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
@@ -112,7 +116,7 @@ class QemuMachine:
         except (ChannelLost, OSError) as error:
             self._process.ended(_LAST_WORDS_S)
             if panic_text(self.console()):
-                raise InfrastructureError(self._boot_report("panicked while it booted")) from None
+                raise BootPanic(self._boot_report("panicked while it booted")) from None
             raise InfrastructureError(
                 self._boot_report(f"ended while it booted ({self._process.complaint() or error})")
             ) from None

@@ -23,7 +23,7 @@ from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
 from pytest_kernelfs.machines.qemu.disks import Plug
-from pytest_kernelfs.machines.qemu.machine import QemuMachine
+from pytest_kernelfs.machines.qemu.machine import BootPanic, QemuMachine
 from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
 
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
@@ -170,10 +170,8 @@ class QemuProvider:
     def _build(self, launch: Launch, folder: Path) -> None:
         """Boot the kernel once, with its memory in a file, and save it while it waits for the host."""
         start = time.monotonic()
-        backed = template.backed(launch, Memory(folder / template.MEMORY, shared=True))
-        # It lives in the slot of the fork that waits for it.
         try:
-            machine = self._boot(backed, NO_SLOT)
+            machine = self._boot_for_good(launch, folder / template.MEMORY)
         except InfrastructureError:
             # QEMU dies on the spot when its memory file cannot grow; the kernel is not to blame for that.
             if shutil.disk_usage(folder).free < _TOO_LITTLE:
@@ -185,6 +183,22 @@ class QemuProvider:
             machine.destroy()
         facts = {"kernel": launch.kernel.release, "seconds": round(time.monotonic() - start, 2)}
         template.finish(folder, launch.kernel.image, facts)
+
+    def _boot_for_good(self, launch: Launch, memory: Path) -> QemuMachine:
+        """Boot with the memory in a file.
+
+        Under emulation a kernel that patches its own code as it boots panics once in a great while, where
+        it boots well the next time; so a panic is believed the second time only.
+        """
+        backed = template.backed(launch, Memory(memory, shared=True))
+        # It lives in the slot of the fork that waits for it.
+        try:
+            return self._boot(backed, NO_SLOT)
+        except BootPanic:
+            if launch.accel != "tcg":
+                raise
+        memory.unlink(missing_ok=True)
+        return self._boot(backed, NO_SLOT)
 
     def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
