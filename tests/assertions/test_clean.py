@@ -47,9 +47,7 @@ def test_a_taint_is_told_in_words_if_it_tells_of_trouble() -> None:
         "  D: the kernel died: an oops or a BUG\n"
         "  W: the kernel issued a warning"
     )
-    dmesg_clean(
-        VM(FakeMachine(review=seen(taint=1 << 12 | 1 << 13)))
-    )  # how it was built
+    dmesg_clean(VM(FakeMachine(review=seen(taint=1 << 12 | 1 << 13))))  # how it was built
 
 
 def test_what_was_left_is_named() -> None:
