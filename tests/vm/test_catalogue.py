@@ -160,8 +160,8 @@ def test_sysctl(vm: VM, sysctl: Sysctl) -> None:
 
 def test_writeback(writeback: Writeback, xfs: Xfs) -> None:
     writeback.hold()
-    xfs.write("file", "4M")
-    assert writeback.dirty() >= 3 * MIB
+    xfs.write("file", "16M")
+    assert writeback.dirty() >= 8 * MIB
     writeback.force()
 
 
