@@ -15,15 +15,16 @@ from pytest_kernelfs.guest import kmsg
 
 _State = Dict[str, int]  # noqa: UP006   # what is there -> how often
 
-# What xfstests (common/rc, _check_dmesg) and blktests take for a failure, with stalls, panics and
-# the file systems' own words for damage.
+# What xfstests (common/rc, _check_dmesg) and blktests take for a failure, with stalls, panics,
+# the file systems' own words for damage, and data that was lost on its way to a disk.
 _BAD = re.compile(
     r"kernel BUG at|WARNING:|\bBUG:|Oops:|possible recursive locking detected|"
     r"(INFO|ERR): suspicious RCU usage|INFO: possible circular locking dependency detected|"
     r"general protection fault|BUG .* remaining|oom-kill|UBSAN:|KASAN:|KCSAN:|Internal error|"
     r"INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|hard LOCKUP|Kernel panic|"
     r"XFS .*(Corruption|metadata I/O error|[Ss]hutting down)|EXT4-fs error|BTRFS.*(critical|error)|"
-    r"overlayfs: .*in-use"
+    r"F2FS-fs.*[Cc]orrupt|overlayfs: .*in-use|"
+    r"lost (a?sync )?page write|writeback error on inode|Aborting journal|JBD2: Detected IO errors"
 )
 # xfstests filters the same: limits of lockdep and of the stack depot, and a repair that XFS announces.
 _WELL = re.compile(

@@ -38,6 +38,9 @@ def texts(lines: list[str], *allowed: str) -> list[list[str]]:
         "XFS (vda): log I/O error -5, metadata I/O error in xlog",
         "XFS (dm-0): Filesystem has been shut down due to log error: Shutting down filesystem",
         "EXT4-fs error (device loop0): ext4_lookup:1728: inode #2: comm ls: deleted inode referenced",
+        "Buffer I/O error on dev dm-0, logical block 17, lost async page write",
+        "loop0: writeback error on inode 132, offset 0, sector 176",
+        "Aborting journal on device dm-0-8.",
         "overlayfs: upperdir is in-use as upperdir/workdir of another mount",
     ],
 )
