@@ -24,7 +24,7 @@ def write(docs: Path, kernel: Kernel, provider: str, rows: Sequence[Measurement]
         "",
         f"- Kernel: {kernel.release} ({kernel.version})",
         f"- Machines: {provider}; 1 GiB of memory, 1 processor",
-        f"- Host: {os.cpu_count()} cores, {_memory()} of memory, Linux {platform.release()}, "
+        f"- Host: {os.cpu_count()} cores, {_memory()} of memory, Linux {_series(platform.release())}, "
         f"Python {platform.python_version()}",
         "",
         "| what | n | median | p99 | max |",
@@ -41,6 +41,11 @@ def write(docs: Path, kernel: Kernel, provider: str, rows: Sequence[Measurement]
         "",
     ]
     (docs / "benchmarks.md").write_text("\n".join(lines))
+
+
+def _series(release: str) -> str:
+    """The rest of a release names the build of one host."""
+    return ".".join(release.split(".")[:2])
 
 
 def _row(row: Measurement) -> str:

@@ -1,4 +1,4 @@
-"""Privileged filesystem and cgroup tests on real, freshly booted kernels.
+"""Privileged file system and cgroup tests on real kernels, in virtual machines.
 
 The names below are for the annotations of tests; they are imported on first
 use, because the plugin must cost nothing where it is installed and unused.
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pytest_kernelfs.fixtures.umounts import AssertUmountUnder
     from pytest_kernelfs.kernels.kernel import Kernel
     from pytest_kernelfs.kernels.version import KernelVersion
-    from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult
+    from pytest_kernelfs.machines.vm import VM, Checkpoint, CommandResult, LogRecord
     from pytest_kernelfs.measure import Measurement
     from pytest_kernelfs.probes.cgroups import DyingRun, ReadRun
     from pytest_kernelfs.probes.dstate import StuckTask
     from pytest_kernelfs.probes.rtt import RttBurst, RttRun, RttSample, SoftirqLoad
     from pytest_kernelfs.probes.sampling import Probes, Sampled
     from pytest_kernelfs.probes.umount import UmountRun
+    from pytest_kernelfs.resources.block import BlockDevice
     from pytest_kernelfs.resources.cgroup import Cgroup, CgroupFactory
     from pytest_kernelfs.resources.cgroup_dying import DyingCgroups
     from pytest_kernelfs.resources.cgroup_process import CgroupProcess
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
     from pytest_kernelfs.resources.knobs import DropCaches, DynamicDebug, HungTask, ModuleParameter
     from pytest_kernelfs.resources.loop import LoopDevice, LoopDeviceFactory
+    from pytest_kernelfs.resources.mount import Mount
     from pytest_kernelfs.resources.netns import Netns, NetnsPair, NetnsPairFactory, RttWatch
     from pytest_kernelfs.resources.overlay import Overlay, OverlayFactory
     from pytest_kernelfs.resources.preparation import Preparation, Preparer
@@ -73,6 +75,7 @@ _HOMES = {
     "AssertSerialShape": "fixtures.space",
     "AssertSpaceReclaimed": "fixtures.space",
     "AssertUmountUnder": "fixtures.umounts",
+    "BlockDevice": "resources.block",
     "Brd": "resources.ram_disks",
     "BrdFactory": "resources.ram_disks",
     "Cgroup": "resources.cgroup",
@@ -95,11 +98,13 @@ _HOMES = {
     "HungTask": "resources.knobs",
     "Kernel": "kernels.kernel",
     "KernelVersion": "kernels.version",
+    "LogRecord": "machines.vm",
     "LogWrites": "resources.dm_log_writes",
     "LoopDevice": "resources.loop",
     "LoopDeviceFactory": "resources.loop",
     "Measurement": "measure",
     "ModuleParameter": "resources.knobs",
+    "Mount": "resources.mount",
     "Netns": "resources.netns",
     "NetnsPair": "resources.netns",
     "NetnsPairFactory": "resources.netns",
@@ -160,6 +165,7 @@ __all__ = [
     "AssertSerialShape",
     "AssertSpaceReclaimed",
     "AssertUmountUnder",
+    "BlockDevice",
     "Brd",
     "BrdFactory",
     "Cgroup",
@@ -182,11 +188,13 @@ __all__ = [
     "HungTask",
     "Kernel",
     "KernelVersion",
+    "LogRecord",
     "LogWrites",
     "LoopDevice",
     "LoopDeviceFactory",
     "Measurement",
     "ModuleParameter",
+    "Mount",
     "Netns",
     "NetnsPair",
     "NetnsPairFactory",

@@ -25,7 +25,8 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
     if folder is None or index is None or not index.has(name):
         raise GuestCommandError(
             f"kernel {vm.kernel.release} has no module {name} ({tried.stderr.strip()}); "
-            "use a kernel that has it, or the general flavour of Debian's (--kernelfs-flavour amd64)"
+            f'mark the test kernel_needs("module:{name}") to skip it here, or use a kernel that has it, such '
+            "as the general flavour of Debian's (--kernelfs-flavour amd64)"
         )
     paths = index.closure([name])
     for relative in paths:

@@ -76,8 +76,11 @@ def test_what_is_loaded_already_is_not_brought(folder: Path) -> None:
 
 def test_a_module_that_the_kernel_lacks_is_told(folder: Path) -> None:
     vm, machine = vm_of(Guest(), folder)
-    with pytest.raises(GuestCommandError, match=r"has no module btrfs \(modprobe: FATAL: Module not found\)"):
+    with pytest.raises(
+        GuestCommandError, match=r"has no module btrfs \(modprobe: FATAL: Module not found\)"
+    ) as told:
         vm.modprobe("btrfs")
+    assert 'kernel_needs("module:btrfs")' in str(told.value)
     assert machine.arguments("put") == []
 
 
