@@ -46,7 +46,7 @@ class Overlay(Mount):
         return f"<overlay {self.path} {upper} lower={len(self.lower)}{data}>"
 
     def mount(self) -> None:
-        """Mount it again after an umount, with the same folders and options.
+        """Mount it again after a umount, with the same folders and options.
 
         Raises: UsageError if it is mounted; GuestCommandError with the kernel's reason, such as the mark
         that a volatile overlay leaves in its work folder.
