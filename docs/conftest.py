@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from tests.documented import pytest_collect_file
+import pytest
+
+from tests.documented import in_the_documents_order, pytest_collect_file
 
 __all__ = ["pytest_collect_file"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    in_the_documents_order(items)

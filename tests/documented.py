@@ -53,3 +53,16 @@ class Example(pytest.Module):
         module.__file__ = str(self.path)
         exec(compile("\n" * self.line + self.source, str(self.path), "exec"), vars(module))
         return module
+
+
+def in_the_documents_order(items: list[pytest.Item]) -> None:
+    """Put the tests of each example in their order again: some go on where the one before left off."""
+    places: dict[tuple[pytest.Item | pytest.Collector, object], list[int]] = {}
+    for index, item in enumerate(items):
+        if isinstance(item.parent, Example):
+            kernel = getattr(item, "callspec", None) and item.callspec.params.get("kernel")  # type: ignore[attr-defined]
+            places.setdefault((item.parent, kernel), []).append(index)
+    for indices in places.values():
+        tests = sorted((items[index] for index in indices), key=lambda item: item.reportinfo()[1] or 0)
+        for index, test in zip(indices, tests, strict=True):
+            items[index] = test

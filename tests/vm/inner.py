@@ -31,6 +31,7 @@ class InnerRun:
                 # Links: the files are many and large, and nobody changes them in place.
                 shutil.copytree(outer_cache / part, self.cache / part, copy_function=os.link, symlinks=True)
         self._release = release
+        self._started: list[subprocess.Popen[str]] = []
 
     def write(self, source: str) -> None:
         (self.folder / "test_inner.py").write_text(source)
@@ -48,7 +49,7 @@ class InnerRun:
             "no:cacheprovider",
         ]
         wanted = [f"--kernel={self._release}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *wanted, *options, str(self.folder / "test_inner.py")],
             cwd=self.folder,
             env={**os.environ, "TMPDIR": str(self.folder)},
@@ -58,6 +59,8 @@ class InnerRun:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
     def run(self, *options: str) -> tuple[int, str]:
         """Exit code and output of a whole run."""
@@ -89,6 +92,10 @@ class InnerRun:
         return [name for name in names if name != "slots" and not (len(name) == 32 and name.isalnum())]
 
     def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
         for pid in self.machines():
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
