@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import meminfo, syscalls
+from pytest_kernelfs.guest import descriptors, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _POLL_S = 0.01
@@ -229,9 +229,7 @@ def _fork_helper(folders: list[str], kind: str, place: str, size: int) -> int:
 
 def _help_and_exit(writer: int, folders: list[str], kind: str, place: str, size: int) -> NoReturn:
     os.setsid()
-    # Above all the channel's port: while the keeper had it open, no other conversation could open it.
-    os.closerange(3, writer)
-    os.closerange(writer + 1, 1024)
+    descriptors.close_all_but(writer)
     try:
         if kind == "zombie":
             _leave_zombies(folders)

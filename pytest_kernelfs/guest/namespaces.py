@@ -10,7 +10,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import files, kmsg, overlay, syscalls
+from pytest_kernelfs.guest import descriptors, files, kmsg, overlay, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/sched.h
@@ -178,8 +178,4 @@ def _let_go_of_all_but(*kept: int) -> None:
     nothing = os.open("/dev/null", os.O_RDWR)
     for handle in (0, 1, 2):
         os.dup2(nothing, handle)
-    first = 3
-    for handle in sorted(kept):
-        os.closerange(first, handle)
-        first = handle + 1
-    os.closerange(first, 1024)
+    descriptors.close_all_but(*kept)

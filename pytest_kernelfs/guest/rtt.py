@@ -15,7 +15,7 @@ import time
 from array import array
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import netns
+from pytest_kernelfs.guest import descriptors, netns
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _FOLDER = "/run/kernelfs"
@@ -151,7 +151,7 @@ def _probe_and_exit(
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _close_all_but(writer)
+        descriptors.close_all_but(writer)
         gc.disable()
         netns.enter(namespace)
         probe = _KINDS[way[0]](*way[1:])
@@ -174,16 +174,6 @@ def _probe_and_exit(
             pass  # it had begun: that there is no result tells enough
     finally:
         os._exit(0)
-
-
-def _close_all_but(kept: int) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        handle = int(name)
-        if handle > 2 and handle != kept:
-            try:
-                os.close(handle)
-            except OSError:
-                continue  # the one that the listing itself had
 
 
 def _go_first() -> None:

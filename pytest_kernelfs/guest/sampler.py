@@ -14,7 +14,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import sources
+from pytest_kernelfs.guest import descriptors, sources
 from pytest_kernelfs.guest.dispatch import GuestError
 
 FOLDER = "/run/kernelfs/probes"
@@ -143,8 +143,7 @@ def start(
 def _run_and_exit(sampler: Sampler, path: str) -> NoReturn:
     try:
         os.setsid()
-        # The port to the host has one owner, and this is not it.
-        os.closerange(3, 1024)
+        descriptors.close_all_but()
         _outlive_the_oom_killer()
         sampler.run()
         _save(sampler.result(), path)
