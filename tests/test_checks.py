@@ -70,7 +70,7 @@ def test_allowed_lines_and_the_start_of_the_test_reach_the_machine() -> None:
     made = resources("dmesg", "leaks")
     made.vm.machine.log_start = 42
     findings(made, ("oom",))
-    assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0)]  # type: ignore[attr-defined]
+    assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0, [])]  # type: ignore[attr-defined]
 
 
 def test_lost_records_are_a_warning() -> None:

@@ -15,11 +15,17 @@ WITHIN_S = 8.0
 REPEAT = 20
 
 
-def no_dying_cgroups(vm: VM, *, at_most: int = 0, within: float = WITHIN_S) -> DyingRun:
+def no_dying_cgroups(
+    vm: VM,
+    *,
+    at_most: int = 0,
+    within: float = WITHIN_S,
+    record: Callable[[Measurement], None] | None = None,
+) -> DyingRun:
     """Demand that of all removed cgroups of the machine, at most so many are still kept by the kernel.
 
     Waits ``within`` seconds for them to go; gives what was seen. If there are more, the machine is synced and
-    its caches are dropped, to find out what keeps them.
+    its caches are dropped, to find out what keeps them. ``record`` is told how many were left.
 
     Raises: AssertionError, UsageError.
     """
@@ -29,6 +35,8 @@ def no_dying_cgroups(vm: VM, *, at_most: int = 0, within: float = WITHIN_S) -> D
             f"assert_no_dying_cgroups: at_most ({at_most}) and within ({within} s) cannot be below 0"
         )
     run = watch_dying(vm, at_most, within)
+    if record is not None:
+        record(Measurement.of("dying cgroups", "cgroups", [run.total]))
     if run.total > at_most:
         raise AssertionError(describe_dying(run, at_most, str(vm.kernel.version)))
     return run

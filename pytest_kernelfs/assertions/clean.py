@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
+_ALLOW_LINES = (
+    'if a line is to be expected: @pytest.mark.dmesg_allow("regular expression"), or allow=("…",) of '
+    "assert_dmesg_clean; to look at none of them: @pytest.mark.checks(dmesg=False)"
+)
+_ALLOW_TAINT = "if it is to be expected: @pytest.mark.checks(taint=False)"
+_ALLOW_LEAKS = "if it is left there on purpose: @pytest.mark.checks(leaks=False)"
 
-def dmesg_clean(vm: VM, *, since: int | None = None, allow: Sequence[str] = ()) -> None:
+
+def dmesg_clean(
+    vm: VM,
+    *,
+    since: int | None = None,
+    allow: Sequence[str] = (),
+    also: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> None:
     """Demand that the kernel has logged nothing that tells of a failure, and was not tainted.
 
     ``since`` is a record number, as ``VM.mark_dmesg`` gives it: by default the start of the machine's own
-    log. ``allow`` holds regular expressions for lines that are to be expected.
+    log. ``allow`` holds regular expressions for lines that are to be expected, ``also`` for lines that count
+    as trouble beside those that always do. ``allowed`` is what is allowed by the test's markers.
 
-    Raises: AssertionError with the lines and their traces.
+    Raises: AssertionError with the lines and their traces; UsageError for a pattern that is none.
     """
     __tracebackhide__ = True
+    _check_patterns("allow", allow)
+    _check_patterns("also", also)
     start = vm.machine.log_start if since is None else since
-    found = review(vm, start, allowed=allow, leaks=False)
+    found = review(vm, start, allowed=(*allowed, *allow), also=also, leaks=False)
     told = [*describe_log(found, str(vm.kernel.version)), *describe_taint(found, str(vm.kernel.version))]
     if told:
         raise AssertionError("\n".join(told))
@@ -41,20 +60,32 @@ def describe_log(found: Review, kernel: str) -> list[str]:
     lines = [line for story in found.log for line in (str(story[0]), *(f"    {rest}" for rest in story[1:]))]
     count = len(found.log)
     noun = "line" if count == 1 else "lines"
-    return _finding(f"the kernel logged {count} {noun} of trouble (kernel {kernel})", lines)
+    return _finding(f"the kernel logged {count} {noun} of trouble (kernel {kernel})", lines, _ALLOW_LINES)
 
 
 def describe_taint(found: Review, kernel: str) -> list[str]:
     """What taints the kernel since the test began, as the text of one finding, or nothing."""
-    return _finding(f"the kernel is tainted since this test (kernel {kernel})", found.trouble)
+    headline = f"the kernel is tainted since this test (kernel {kernel})"
+    return _finding(headline, found.trouble, _ALLOW_TAINT)
 
 
 def describe_leaks(found: Review, kernel: str) -> list[str]:
     """What was left behind, as the text of one finding, or nothing."""
     count = len(found.leaks)
     noun = "thing was" if count == 1 else "things were"
-    return _finding(f"{count} {noun} left behind that the test began without (kernel {kernel})", found.leaks)
+    headline = f"{count} {noun} left behind that the test began without (kernel {kernel})"
+    return _finding(headline, found.leaks, _ALLOW_LEAKS)
 
 
-def _finding(headline: str, lines: Sequence[str]) -> list[str]:
-    return ["\n".join([headline, *(f"  {line}" for line in lines)])] if lines else []
+def _finding(headline: str, lines: Sequence[str], advice: str) -> list[str]:
+    return ["\n".join([headline, *(f"  {line}" for line in lines), f"  ({advice})"])] if lines else []
+
+
+def _check_patterns(name: str, patterns: Sequence[str]) -> None:
+    if isinstance(patterns, str):
+        raise UsageError(f"assert_dmesg_clean: {name} is a list of regular expressions: [{patterns!r}]")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise UsageError(f"assert_dmesg_clean: {name}: {pattern!r}: {error}") from None

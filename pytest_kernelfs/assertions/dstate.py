@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.measure import Measurement
 from pytest_kernelfs.probes.dstate import StuckTask, stuck_tasks
 
 
-def no_dstate(vm: VM, longer_than: float = 1.0, *, kernel_threads: bool = False) -> None:
+def no_dstate(
+    vm: VM,
+    longer_than: float = 1.0,
+    *,
+    kernel_threads: bool = False,
+    record: Callable[[Measurement], None] | None = None,
+) -> None:
     """Demand that no task stays in uninterruptible sleep for ``longer_than`` seconds from now.
 
     Returns at once when no task is in state D. Kernel threads are left out by default.
+    ``record`` is told how many were stuck, also if none was.
 
     Raises: AssertionError, naming each task, where it waits and its kernel stack.
     """
@@ -20,6 +28,8 @@ def no_dstate(vm: VM, longer_than: float = 1.0, *, kernel_threads: bool = False)
     if longer_than <= 0:
         raise UsageError(f"assert_no_dstate: longer_than is a time in seconds above 0, not {longer_than}")
     found = stuck_tasks(vm, longer_than, kernel_threads)
+    if record is not None:
+        record(Measurement.of("stuck in D", "tasks", [len(found)]))
     if found:
         raise AssertionError(describe_stuck(found, longer_than, str(vm.kernel.version)))
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.probes.rtt import RttBurst, RttRun
+from pytest_kernelfs.times import Time, parse_time
 
 _MOST_BURSTS = 8
 
 
-def rtt_under(run: RttRun, seconds: float, *, lost: int, way: str, kernel: str) -> None:
+def budget_of(seconds: Time) -> float:
+    """The budget in seconds. Raises: UsageError for one that cannot be met."""
+    budget = parse_time(seconds, "assert_rtt_under: the budget")
+    if budget <= 0:
+        raise UsageError(f"assert_rtt_under: a budget of {seconds} cannot be met")
+    return budget
+
+
+def rtt_under(run: RttRun, seconds: float, *, lost: int, kernel: str) -> None:
     """Demand that no round trip took longer than ``seconds``, and that at most ``lost`` probes were lost.
 
-    ``way`` tells what the packets go through. Raises: AssertionError.
+    Raises: AssertionError.
     """
     __tracebackhide__ = True
     if run.lost > lost or _worst(run) > seconds:
-        raise AssertionError(describe_rtt(run, seconds, lost=lost, way=way, kernel=kernel))
+        raise AssertionError(describe_rtt(run, seconds, lost=lost, kernel=kernel))
 
 
-def describe_rtt(run: RttRun, budget: float, *, lost: int, way: str, kernel: str) -> str:
+def describe_rtt(run: RttRun, budget: float, *, lost: int, kernel: str) -> str:
     """The failure text of a run."""
     bursts = run.bursts_from(budget)
+    way = f"{run.way}, " if run.way else ""
     lines = [
-        f"{_what_failed(run, budget, lost)} ({run.kind.upper()}, {way}, "
+        f"{_what_failed(run, budget, lost)} ({run.kind.upper()}, {way}"
         f"one probe every {run.interval * 1000:g} ms, kernel {kernel})",
         f"  {_figures(run)}",
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import space
 from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.measure import Measurement
 from pytest_kernelfs.resources.loop import LoopDevice
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.sizes import Size, format_size, parse_size
@@ -36,13 +37,20 @@ class Reclaimed:
 
 @contextmanager
 def space_reclaimed(
-    vm: VM, target: Mount | LoopDevice | str, *, at_least: Size, within: float = 10.0, sync: bool = True
+    vm: VM,
+    target: Mount | LoopDevice | str,
+    *,
+    at_least: Size,
+    within: float = 10.0,
+    sync: bool = True,
+    record: Callable[[Measurement], None] | None = None,
 ) -> Iterator[Reclaimed]:
     """Demand that what the block deletes comes back: ``at_least`` so many bytes, ``within`` seconds after it.
 
     ``target`` is a mount, or a path on one: the file system's used space counts (statfs). Or it is a loop
     device, or the path of a file: the space that is allocated to the (backing) file counts, which shrinks
-    only when what lies on it discards. ``sync`` writes dirty data back before it counts.
+    only when what lies on it discards. ``sync`` writes dirty data back before it counts. ``record`` is told
+    the bytes that came back and the time it took, also of a failure.
 
     Raises: AssertionError with what was seen, and who has deleted files open; UsageError; GuestCommandError.
     """
@@ -64,6 +72,10 @@ def space_reclaimed(
     yield seen
     end = vm.guest(space.wait_until_used, path, seen.before - wanted, within, sync, timeout=within + _GRACE_S)
     seen.after, seen.seconds = end["used"], end["seconds"]
+    if record is not None:
+        record(Measurement.of(f"reclaimed on {path}", "B", [seen.reclaimed]))
+        # No duration of the kind that budgets are for: it is mostly how often we looked.
+        record(Measurement.of(f"reclaimed on {path} after", "ms", [1000 * seen.seconds]))
     if seen.reclaimed < wanted:
         raise AssertionError(_describe(seen, wanted, start["how"], end["held"], str(vm.kernel.version)))
 
@@ -76,6 +88,12 @@ def _path(target: Mount | LoopDevice | str) -> str:
                 "what is allocated; use a loop device on a file"
             )
         return target.backing
+    if not isinstance(target, (str, Mount)):
+        raise UsageError(
+            f"assert_space_reclaimed: {target!r} does not tell what is used of it; give a mounted file "
+            "system, the path of a folder or file, or a loop device on a file. To see what a stack of "
+            "devices uses, make it on a loop device (loop_device_factory()), and give that"
+        )
     return target if isinstance(target, str) else target.path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from typing import Any, Dict  # noqa: UP035  (Python 3.7)
 
 from pytest_kernelfs.guest import kmsg
@@ -62,8 +63,10 @@ def begin(text: str) -> int:
     return kmsg.mark(text)
 
 
-def review(since: int, allowed: list[str], leaks: bool, patience: float) -> dict[str, Any]:
-    """All that is to be judged after a test, in one call.
+def review(
+    since: int, allowed: list[str], leaks: bool, patience: float, also: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All that is to be judged after a test, in one call. ``also`` are patterns that tell of a failure, too.
 
     Gives a dict: ``log`` (see ``bad_records``), ``lost`` (records overwritten before they were read),
     ``taint`` (bits that were set meanwhile), ``leaks`` (see ``left_behind``; empty unless ``leaks``).
@@ -73,24 +76,28 @@ def review(since: int, allowed: list[str], leaks: bool, patience: float) -> dict
     # The oldest record there is: later than the first of the test means that some are gone.
     lost = max(0, records[0]["seq"] - since) if records else 0
     return {
-        "log": bad_records([record for record in records if record["seq"] >= since], allowed),
+        "log": bad_records([record for record in records if record["seq"] >= since], allowed, also),
         "lost": lost,
         "taint": taint() & ~_taint_before,
         "leaks": left,
     }
 
 
-def bad_records(records: list[dict[str, Any]], allowed: list[str]) -> list[list[dict[str, Any]]]:
+def bad_records(
+    records: list[dict[str, Any]], allowed: list[str], also: Sequence[str] = ()
+) -> list[list[dict[str, Any]]]:
     """The records that tell of a failure, each with the trace that follows it; at most 20.
 
-    Left out are those that any of the ``allowed`` regular expressions matches, and their traces.
+    Those that one of the regular expressions ``also`` matches count as well. Left out are those that any of
+    the ``allowed`` ones matches, and their traces.
     """
+    more = [re.compile(pattern) for pattern in also]
     patterns = [re.compile(pattern) for pattern in allowed]
     found: list[list[dict[str, Any]]] = []
     index = 0
     while index < len(records) and len(found) < _MOST_FOUND:
         record = records[index]
-        if not _is_bad(record):
+        if not _is_bad(record) and not any(pattern.search(record["text"]) for pattern in more):
             index += 1
             continue
         story = _story(records, index)

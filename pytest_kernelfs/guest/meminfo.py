@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+
+_BESIDE_EVERY = 4
 
 
 def read(*names: str) -> dict[str, int]:
@@ -21,12 +24,14 @@ def read(*names: str) -> dict[str, int]:
 class Watch:
     """Samples Dirty and Writeback in a thread until its block ends.
 
-    ``samples`` is a list of (seconds, dirty, writeback), in bytes.
+    ``samples`` is a list of (seconds, dirty, writeback), in bytes. ``beside`` is called in the same
+    thread, at every fourth sample.
     """
 
-    def __init__(self, interval: float = 0.02) -> None:
+    def __init__(self, interval: float = 0.02, beside: Callable[[], None] | None = None) -> None:
         self.samples: list[tuple[float, int, int]] = []
         self._interval = interval
+        self._beside = beside
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -44,6 +49,8 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             self._sample()
+            if self._beside is not None and len(self.samples) % _BESIDE_EVERY == 0:
+                self._beside()
 
     def _sample(self) -> None:
         now = read("Dirty", "Writeback")

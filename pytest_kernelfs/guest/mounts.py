@@ -6,10 +6,9 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import blocks, kmsg, meminfo, syscalls
+from pytest_kernelfs.guest import blocks, holders, kmsg, meminfo, syscalls, waiting
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
@@ -64,25 +63,8 @@ def umount(target: str, patience: float = 2.0) -> bool:
 
 
 def _say_why_not(target: str, error: OSError) -> NoReturn:
-    holders = ", ".join(_holders(target)) or "no process; perhaps a mount or a loop device on it"
-    raise GuestError(f"umount {target}: {error.strerror}; held by {holders}") from None
-
-
-def _holders(target: str) -> Iterator[str]:
-    """The processes that have a file or folder below ``target`` open, as "pid (command)"."""
-    for pid in sorted(name for name in os.listdir("/proc") if name.isdigit()):
-        folder = "/proc/" + pid
-        try:
-            links = [
-                folder + "/cwd",
-                folder + "/root",
-                *(folder + "/fd/" + fd for fd in os.listdir(folder + "/fd")),
-            ]
-            if any((os.readlink(link) + "/").startswith(target + "/") for link in links):
-                with open(folder + "/comm") as file:
-                    yield f"{pid} ({file.read().strip()})"
-        except OSError:
-            continue
+    found = ", ".join(holders.of(target)) or "no process, mount or loop device that shows"
+    raise GuestError(f"umount {target}: {error.strerror}; held by {found}") from None
 
 
 def umount_timed(targets: list[str], backing: list[str], parallel: bool) -> dict[str, Any]:
@@ -90,16 +72,20 @@ def umount_timed(targets: list[str], backing: list[str], parallel: bool) -> dict
 
     ``backing`` is a path for each target that lies on the file system written back to. In parallel,
     one thread per target waits at a barrier; otherwise one after another in the given order.
-    Gives a dict: ``seconds`` (a list, in the order of the targets), ``errors`` (text or "" for each),
+    Gives a dict, with lists in the order of the targets: ``seconds``, ``errors`` (text or ""), ``holders``
+    (who keeps a busy one), ``waited`` (where the umount was seen to wait, see ``waiting.Waits.most``), and
     ``written`` (device -> bytes that reached the disk meanwhile), ``watch`` (samples of Dirty and Writeback).
     """
     devices = sorted({blocks.disk_below(path) for path in backing} - {""})
     before = {device: blocks.bytes_written(device) for device in devices}
     seconds = [0.0] * len(targets)
     errors = [""] * len(targets)
+    busy: list[int] = []
+    waits = waiting.Waits()
     barrier = threading.Barrier(len(targets))
 
     def one(index: int) -> None:
+        waits.begin(index)
         if parallel:
             barrier.wait()
         start = time.monotonic()
@@ -107,9 +93,12 @@ def umount_timed(targets: list[str], backing: list[str], parallel: bool) -> dict
             syscalls.umount(targets[index])
         except OSError as error:
             errors[index] = error.strerror or str(error)
+            if error.errno == errno.EBUSY:
+                busy.append(index)
         seconds[index] = time.monotonic() - start
+        waits.end(index)
 
-    with meminfo.Watch() as watch:
+    with meminfo.Watch(beside=waits.look) as watch:
         if parallel:
             threads = [threading.Thread(target=one, args=(index,)) for index in range(len(targets))]
             for thread in threads:
@@ -120,4 +109,11 @@ def umount_timed(targets: list[str], backing: list[str], parallel: bool) -> dict
             for index in range(len(targets)):
                 one(index)
     written = {device: blocks.bytes_written(device) - before[device] for device in devices}
-    return {"seconds": seconds, "errors": errors, "written": written, "watch": watch.samples}
+    return {
+        "seconds": seconds,
+        "errors": errors,
+        "holders": [holders.of(target) if index in busy else [] for index, target in enumerate(targets)],
+        "waited": [waits.most(index) for index in range(len(targets))],
+        "written": written,
+        "watch": watch.samples,
+    }

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from pytest_kernelfs.guest import syscalls
+from pytest_kernelfs.guest.dispatch import GuestError
 
 _POLL_S = 0.05
 
@@ -18,10 +19,18 @@ def used(path: str, sync: bool) -> dict[str, Any]:
     Of a folder: those of the file system that holds it (statfs). Of a file: those that are allocated to it
     (st_blocks), which for a sparse file behind a loop device or in a thin pool is what was ever
     written and not discarded. ``sync`` writes dirty data back first.
+
+    Raises: GuestError for a device.
     """
+    status = os.stat(path)
+    if stat.S_ISBLK(status.st_mode):
+        raise GuestError(
+            f"{path} is a device, which does not tell what is used of it; name the mount of the file system "
+            "on it, or the file behind it"
+        )
     if sync:
         syscalls.sync_file_system(path)
-    status = os.stat(path)
+        status = os.stat(path)
     if stat.S_ISREG(status.st_mode):
         return {"used": status.st_blocks * 512, "how": "allocated blocks of the file"}
     room = os.statvfs(path)

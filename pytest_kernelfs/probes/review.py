@@ -43,10 +43,17 @@ class Review:
 
 
 def review(
-    vm: VM, since: int, *, allowed: Sequence[str] = (), leaks: bool = True, patience: float = PATIENCE_S
+    vm: VM,
+    since: int,
+    *,
+    allowed: Sequence[str] = (),
+    also: Sequence[str] = (),
+    leaks: bool = True,
+    patience: float = PATIENCE_S,
 ) -> Review:
     """Look at the machine; see ``guest.audit.review``. ``patience`` is in seconds."""
-    raw = vm.guest(audit.review, since, list(allowed), leaks, patience, timeout=60.0 + patience)
+    arguments = (since, list(allowed), leaks, patience, list(also))
+    raw = vm.guest(audit.review, *arguments, timeout=60.0 + patience)
     return Review(
         log=tuple(_records(story) for story in raw["log"]),
         lost=int(raw["lost"]),

@@ -59,13 +59,17 @@ class SoftirqLoad:
 
 @dataclass(frozen=True)
 class RttRun:
-    """All probes of one run: ``kind`` is "icmp" or "tcp", ``interval`` and ``threshold`` are seconds."""
+    """All probes of one run: ``kind`` is "icmp" or "tcp", ``interval`` and ``threshold`` are seconds.
+
+    ``way`` tells what the packets went through: the two ends, and netem.
+    """
 
     kind: str
     interval: float
     threshold: float
     samples: tuple[RttSample, ...]
     softirq: SoftirqLoad
+    way: str = ""
 
     @property
     def lost(self) -> int:
@@ -110,7 +114,7 @@ class RttRun:
         return tuple(_burst(self.samples[group[0] : group[-1] + 1], len(group)) for group in groups)
 
 
-def decode(kind: str, interval: float, threshold: float, raw: Mapping[str, Any]) -> RttRun:
+def decode(kind: str, interval: float, threshold: float, raw: Mapping[str, Any], way: str = "") -> RttRun:
     """A run from what ``guest.rtt.stop`` gives."""
     start = float(raw["start"])
     samples = []
@@ -123,7 +127,7 @@ def decode(kind: str, interval: float, threshold: float, raw: Mapping[str, Any])
     softirq = SoftirqLoad(
         max(0.0, load["ran"]), max(0.0, load["waited"]), int(load["squeezed"]), int(load["dropped"])
     )
-    return RttRun(kind, interval, threshold, tuple(samples), softirq)
+    return RttRun(kind, interval, threshold, tuple(samples), softirq, way)
 
 
 def _doubles(packed: bytes) -> Iterable[float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
-from pytest_kernelfs.assertions.rtt import rtt_under
+from pytest_kernelfs.assertions.rtt import budget_of, rtt_under
 from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.guest import netns, rtt
 from pytest_kernelfs.machines.source import self_contained_source
@@ -171,8 +171,9 @@ class NetnsPair:
         Raises: UsageError, GuestCommandError.
         """
         plan = _Plan(kind, duration, interval, threshold, patience, port)
+        netem = self._netem
         raw = self.resources.vm.guest(rtt.measure, *self._arguments(plan), timeout=plan.longest)
-        return self._keep(plan, raw)
+        return self._keep(plan, raw, netem)
 
     @contextmanager
     def rtt_watch(
@@ -190,6 +191,7 @@ class NetnsPair:
         """
         plan = _Plan(kind, _LONGEST_WATCH_S, interval, threshold, patience, port)
         vm = self.resources.vm
+        netem = self._netem
         started = vm.guest(rtt.start, *self._arguments(plan))
         watch = RttWatch()
         try:
@@ -197,7 +199,7 @@ class NetnsPair:
         finally:
             if vm.usable:
                 raw = vm.guest(rtt.stop, started, True, timeout=plan.patience + _GRACE_S)
-                watch._run = self._keep(plan, raw)
+                watch._run = self._keep(plan, raw, netem)
 
     def assert_rtt_under(
         self,
@@ -217,9 +219,7 @@ class NetnsPair:
         GuestCommandError.
         """
         __tracebackhide__ = True
-        budget = parse_time(seconds, "assert_rtt_under: the budget")
-        if budget <= 0:
-            raise UsageError(f"assert_rtt_under: a budget of {seconds} cannot be met")
+        budget = budget_of(seconds)
         measured = run or self.rtt(
             kind=kind,
             duration=duration,
@@ -228,12 +228,13 @@ class NetnsPair:
             patience=max(parse_time(patience, "patience"), 2 * budget),
             port=port,
         )
-        way = f"{self.left.name} to {self.right.name}"
-        for end in (self.left, self.right):
-            if end.shaped:
-                way += f", netem on {end.name}: {end.shaped}"
-        rtt_under(measured, budget, lost=lost, way=way, kernel=str(self.resources.vm.kernel.version))
+        rtt_under(measured, budget, lost=lost, kernel=str(self.resources.vm.kernel.version))
         return measured
+
+    @property
+    def _netem(self) -> str:
+        ends = [f"netem on {end.name}: {end.shaped}" for end in (self.left, self.right) if end.shaped]
+        return ", ".join(ends)
 
     def _arguments(self, plan: _Plan) -> tuple[Any, ...]:
         return (
@@ -247,8 +248,13 @@ class NetnsPair:
             plan.patience,
         )
 
-    def _keep(self, plan: _Plan, raw: dict[str, Any]) -> RttRun:
-        run = decode(plan.kind, plan.interval, plan.threshold, raw)
+    def _keep(self, plan: _Plan, raw: dict[str, Any], netem: str) -> RttRun:
+        """``netem`` is what the ends were asked for when the probes began."""
+        way = f"{self.left.name} to {self.right.name}"
+        way += f", {netem}" if netem else ""
+        if self._netem != netem:
+            way += f", at the end {self._netem or 'no netem'}"
+        run = decode(plan.kind, plan.interval, plan.threshold, raw, way)
         if self.resources.record is not None and run.lost < len(run.samples):
             self.resources.record(run.measurement)
         return run

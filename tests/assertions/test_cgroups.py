@@ -67,8 +67,10 @@ def test_as_many_as_allowed_may_be_dying() -> None:
 
 
 def test_more_than_allowed_fail() -> None:
+    told: list[Measurement] = []
     with pytest.raises(AssertionError, match=r"4 cgroups are still dying after 0.5 s.*3 allowed"):
-        no_dying_cgroups(VM(FakeMachine(watch=watched(4, pins=vars(PINS)))), at_most=3)
+        no_dying_cgroups(VM(FakeMachine(watch=watched(4, pins=vars(PINS)))), at_most=3, record=told.append)
+    assert [(kept.name, kept.unit, kept.max) for kept in told] == [("dying cgroups", "cgroups", 4)]
 
 
 @pytest.mark.parametrize("arguments", [{"at_most": -1}, {"within": -0.1}])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.assertions.clean import dmesg_clean, no_leaks
+from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
 from tests.fake_machine import FakeMachine
 
@@ -23,20 +24,22 @@ def test_a_clean_machine_passes() -> None:
     machine = FakeMachine(review=seen())
     dmesg_clean(VM(machine))
     no_leaks(VM(machine))
-    assert machine.arguments("review") == [(0, [], False, 2.0), (0, [], True, 2.0)]
+    assert machine.arguments("review") == [(0, [], False, 2.0, []), (0, [], True, 2.0, [])]
 
 
 def test_lines_of_trouble_are_told_with_their_traces() -> None:
     machine = FakeMachine(review=seen(log=[[record("BUG: x"), record("Call Trace:")], [record("Oops: y")]]))
     with pytest.raises(AssertionError) as caught:
-        dmesg_clean(VM(machine), since=5, allow=("z",))
+        dmesg_clean(VM(machine), since=5, allow=("z",), also=["w"], allowed=["m"])
     assert str(caught.value) == (
         "the kernel logged 2 lines of trouble (kernel 6.1.176)\n"
         "  [    1.500000] BUG: x\n"
         "      [    1.500000] Call Trace:\n"
-        "  [    1.500000] Oops: y"
+        "  [    1.500000] Oops: y\n"
+        '  (if a line is to be expected: @pytest.mark.dmesg_allow("regular expression"), or allow=("…",) of '
+        "assert_dmesg_clean; to look at none of them: @pytest.mark.checks(dmesg=False))"
     )
-    assert machine.arguments("review") == [(5, ["z"], False, 2.0)]
+    assert machine.arguments("review") == [(5, ["m", "z"], False, 2.0, ["w"])]
 
 
 def test_a_taint_is_told_in_words_if_it_tells_of_trouble() -> None:
@@ -45,7 +48,8 @@ def test_a_taint_is_told_in_words_if_it_tells_of_trouble() -> None:
     assert str(caught.value) == (
         "the kernel is tainted since this test (kernel 6.1.176)\n"
         "  D: the kernel died: an oops or a BUG\n"
-        "  W: the kernel issued a warning"
+        "  W: the kernel issued a warning\n"
+        "  (if it is to be expected: @pytest.mark.checks(taint=False))"
     )
     dmesg_clean(VM(FakeMachine(review=seen(taint=1 << 12 | 1 << 13))))  # how it was built
 
@@ -57,6 +61,17 @@ def test_what_was_left_is_named() -> None:
     assert str(caught.value) == (
         "2 things were left behind that the test began without (kernel 6.1.176)\n"
         "  cgroup: /sys/fs/cgroup/a\n"
-        "  mount: tmpfs on /mnt (from none)"
+        "  mount: tmpfs on /mnt (from none)\n"
+        "  (if it is left there on purpose: @pytest.mark.checks(leaks=False))"
     )
-    assert machine.arguments("review") == [(0, [], True, 0.5)]
+    assert machine.arguments("review") == [(0, [], True, 0.5, [])]
+
+
+@pytest.mark.parametrize(
+    "options", [{"allow": ["("]}, {"also": ["*"]}, {"also": [7]}, {"allow": "text"}, {"also": "text"}]
+)
+def test_what_is_no_pattern_is_refused_before_anything_is_asked(options: Any) -> None:
+    machine = FakeMachine()
+    with pytest.raises(UsageError, match=r"assert_dmesg_clean: al(so|low)"):
+        dmesg_clean(VM(machine), **options)
+    assert machine.calls == []

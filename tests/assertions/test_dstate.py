@@ -9,6 +9,7 @@ import pytest
 from pytest_kernelfs.assertions.dstate import describe_stuck, no_dstate
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.measure import Measurement
 from pytest_kernelfs.probes.dstate import StuckTask
 from tests.fake_machine import FakeMachine
 
@@ -45,8 +46,10 @@ def test_the_guest_has_time_to_watch() -> None:
 
 def test_a_stuck_task_fails() -> None:
     task = {**vars(STUCK), "stack": list(STUCK.stack)}
+    told: list[Measurement] = []
     with pytest.raises(AssertionError) as caught:
-        no_dstate(VM(FakeMachine(stuck=[task])), 1.0)
+        no_dstate(VM(FakeMachine(stuck=[task])), 1.0, record=told.append)
+    assert [(kept.name, kept.unit, kept.max) for kept in told] == [("stuck in D", "tasks", 1)]
     assert str(caught.value) == describe_stuck([STUCK], 1.0, "6.1.176")
 
 

@@ -19,11 +19,11 @@ WAY = "netns-1-left to netns-1-right"
 def run_of(*rtts: float | None, late: float = 0.0, kind: str = "icmp", threshold: float = 0.1) -> RttRun:
     """A probe every 10 ms."""
     samples = tuple(RttSample(number * 0.01 + late, late, rtt) for number, rtt in enumerate(rtts))
-    return RttRun(kind, 0.01, threshold, samples, QUIET)
+    return RttRun(kind, 0.01, threshold, samples, QUIET, WAY)
 
 
 def judge(run: RttRun, budget: float = 0.1, lost: int = 0) -> str:
-    return describe_rtt(run, budget, lost=lost, way=WAY, kernel="6.1.176")
+    return describe_rtt(run, budget, lost=lost, kernel="6.1.176")
 
 
 def backlog(seconds: float) -> list[float]:
@@ -170,10 +170,10 @@ def test_of_many_stalls_the_first_are_told_and_the_others_counted() -> None:
     ("rtts", "lost"), [([0.1, 0.001], 0), ([0.05], 0), ([0.001, None, None], 2), ([None], 1)]
 )
 def test_what_meets_the_budget_passes(rtts: list[float | None], lost: int) -> None:
-    rtt_under(run_of(*rtts), 0.1, lost=lost, way=WAY, kernel="6.1.176")
+    rtt_under(run_of(*rtts), 0.1, lost=lost, kernel="6.1.176")
 
 
 @pytest.mark.parametrize(("rtts", "lost"), [([0.101, 0.001], 0), ([0.001, None], 0), ([None] * 3, 2)])
 def test_what_does_not_fails(rtts: list[float | None], lost: int) -> None:
     with pytest.raises(AssertionError):
-        rtt_under(run_of(*rtts), 0.1, lost=lost, way=WAY, kernel="6.1.176")
+        rtt_under(run_of(*rtts), 0.1, lost=lost, kernel="6.1.176")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pytest_kernelfs.assertions.space import space_reclaimed
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.measure import Measurement
+from pytest_kernelfs.resources.disk import Disk
 from pytest_kernelfs.resources.loop import LoopDevice
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import Resources
@@ -90,6 +94,28 @@ def test_a_loop_device_on_a_device_is_refused() -> None:
     loop = LoopDevice(resources, "/dev/loop0", "/dev/vda", 1 << 30, None)
     with pytest.raises(UsageError, match="is on a device"), space_reclaimed(resources.vm, loop, at_least=1):
         pass
+
+
+def test_a_device_is_refused_with_what_to_give_instead() -> None:
+    resources = Resources(VM(machine(4, 0)))
+    disk = Disk(resources, DiskSpec(1 << 30))
+    with (
+        pytest.raises(UsageError, match="give a mounted file system"),
+        space_reclaimed(resources.vm, disk, at_least=1),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+@pytest.mark.parametrize("after", [1, 20])
+def test_what_came_back_is_recorded_also_of_a_failure(after: int) -> None:
+    told: list[Measurement] = []
+    judged = space_reclaimed(VM(machine(20, after)), "/mnt/x", at_least="8M", record=told.append)
+    with suppress(AssertionError), judged:
+        pass
+    assert [(kept.name, kept.unit, kept.max) for kept in told] == [
+        ("reclaimed on /mnt/x", "B", (20 - after) * MIB),
+        ("reclaimed on /mnt/x after", "ms", 2500),
+    ]
 
 
 def test_a_block_that_fails_is_not_judged() -> None:

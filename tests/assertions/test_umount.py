@@ -11,7 +11,7 @@ from pytest_kernelfs.assertions.umount import describe_umounts, umount_under
 from pytest_kernelfs.errors import GuestTimeout, UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
-from pytest_kernelfs.probes.umount import UmountRun
+from pytest_kernelfs.probes.umount import UmountRun, deadline
 from tests.fake_machine import FakeMachine
 
 MIB = 1 << 20
@@ -44,6 +44,10 @@ def answer(*seconds: float, errors: list[str] | None = None) -> dict[str, Any]:
         "errors": errors or [""] * len(seconds),
         "written": {"vda": 4096},
         "watch": [(0.0, 8192, 0), (0.1, 0, 0)],
+        "holders": [[] for _ in seconds],
+        "waited": [
+            {"place": "io_wait", "times": 3, "looks": 4, "callers": ["sync_fs", "umount"]} for _ in seconds
+        ],
     }
 
 
@@ -55,8 +59,35 @@ def test_slow_umounts_are_told_with_all_that_was_measured() -> None:
         "  /mnt/overlay-4          4.050 s  over budget\n"
         "  written to vdb meanwhile: 80.0 MiB\n"
         "  Dirty: 80.0 MiB before, 0 B after, at most 80.0 MiB\n"
-        "  Writeback: 0 B before, 0 B after, at most 20.0 MiB"
+        "  Writeback: 0 B before, 0 B after, at most 20.0 MiB\n"
+        "  about as much was written as was dirty (80.0 MiB in 4.050 s, 19.8 MiB/s): the umount waited for "
+        "the disk. Sync before it to see what it takes by itself, or give the disk more speed"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "dirty", "told"),
+    [
+        (80, 80, "about as much was written as was dirty"),
+        (80, 10, "more was written than was dirty"),
+        (0, 80, "hardly anything was written"),
+        (20, 80, "at most 20.0 MiB"),
+    ],
+)
+def test_what_the_numbers_show_is_the_last_line(written: int, dirty: int, told: str) -> None:
+    run = replace(RUN, written={"vdb": written * MIB}, dirty=(dirty * MIB, 0))
+    assert told in describe_umounts(run, 1.0, "6.1").splitlines()[-1]
+
+
+def test_the_slowest_umount_is_told_with_where_it_waited() -> None:
+    waited = ("", "", "in wb_wait (9 of 10 looks)")
+    lines = describe_umounts(replace(RUN, waited=waited), 1.0, "6.1").splitlines()
+    assert lines[4] == "  the umount of /mnt/overlay-4 waited mostly in wb_wait (9 of 10 looks)"
+
+
+def test_who_keeps_a_mount_busy_is_told() -> None:
+    run = replace(RUN, errors=("", "Device or resource busy", ""), holders=((), ("7 (sh)", "8 (dd)"), ()))
+    assert "0.500 s  Device or resource busy: held by 7 (sh), 8 (dd)" in describe_umounts(run, 5.0, "6.1")
 
 
 def test_umounts_that_failed_are_told_with_the_kernels_reason() -> None:
@@ -84,12 +115,14 @@ def test_slow_and_failed_umounts_are_both_counted() -> None:
 def test_quick_umounts_give_their_measurement() -> None:
     machine = FakeMachine(umount_timed=answer(0.1, 0.2))
     targets = [Target("/mnt/a"), Target("/mnt/b")]
-    measured = umount_under(VM(machine), 1.0, targets, parallel=True).measurement
+    run = umount_under(VM(machine), 1.0, targets, parallel=True)
+    measured = run.measurement
     assert (measured.name, measured.unit, measured.samples) == ("umount", "s", (0.1, 0.2))
     assert machine.arguments("umount_timed") == [
         (["/mnt/a", "/mnt/b"], ["/mnt/a/upper", "/mnt/b/upper"], True)
     ]
     assert all(target.forgotten for target in targets)
+    assert run.waited == ("in io_wait (3 of 4 looks, called by sync_fs < umount)",) * 2
 
 
 def test_a_time_that_just_meets_the_budget_is_good() -> None:
@@ -130,7 +163,21 @@ def test_a_budget_that_cannot_be_met_is_refused(seconds: float) -> None:
 
 
 def test_a_machine_that_does_not_answer_is_not_mistaken_for_a_slow_umount() -> None:
-    vm = VM(FakeMachine(umount_timed=GuestTimeout("no answer")))
-    with pytest.raises(GuestTimeout):
-        umount_under(vm, 1.0, [Target("/mnt/a")])
+    machine = FakeMachine(umount_timed=GuestTimeout("no answer"))
+    vm = VM(machine)
+    with pytest.raises(GuestTimeout) as caught:
+        umount_under(vm, 10.0, [Target("/mnt/a"), Target("/mnt/b")])
     assert not vm.usable
+    assert machine.timeouts == [200.0]
+    assert caught.value.message.splitlines()[0] == (
+        "2 mounts had not all been unmounted after 200 s (budget 10 s each, one after another, "
+        "kernel 6.1.176): /mnt/a, /mnt/b"
+    )
+    assert 'vm.sysrq("w")' in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("budget", "count", "limit"), [(0.5, 1, 60), (5, 4, 200), (60, 3, 600), (300, 4, 1260)]
+)
+def test_a_hang_is_waited_for_in_proportion_to_the_budget(budget: float, count: int, limit: float) -> None:
+    assert deadline(budget, count) == limit

@@ -69,6 +69,12 @@ def test_what_is_loud_is_trouble_whatever_it_says() -> None:
     assert not audit.bad_records([record("something new", level=3)], [])
 
 
+def test_further_patterns_count_unless_they_are_allowed() -> None:
+    line = record("ext4: inode 7 is odd")
+    assert audit.bad_records([line], [], ["inode .* is odd"]) == [[line]]
+    assert audit.bad_records([line], ["inode 7"], ["inode .* is odd"]) == []
+
+
 def test_a_trace_is_told_with_its_cause_and_once() -> None:
     lines = ["WARNING: CPU: 0 PID: 1 at x", "Modules linked in:", "BUG: in a trace", "---[ end trace 0 ]---"]
     assert texts([*lines, "afterwards"]) == [lines]

@@ -33,6 +33,12 @@ def test_a_watch_samples_before_meanwhile_and_after() -> None:
     assert all(dirty >= 0 and writeback >= 0 for _, dirty, writeback in watch.samples)
 
 
+def test_another_may_look_in_the_same_thread() -> None:
+    looked = threading.Event()
+    with meminfo.Watch(0.001, beside=looked.set):
+        assert looked.wait(10)
+
+
 def test_a_watch_that_ends_at_once_has_two_samples_and_no_thread() -> None:
     before = threading.active_count()
     with meminfo.Watch(60.0) as watch:

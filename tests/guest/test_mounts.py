@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import blocks, kmsg, mounts, syscalls
+from pytest_kernelfs.guest import blocks, holders, kmsg, mounts, syscalls
 
 PATHS = ["/mnt/a", "/mnt/b", "/mnt/c"]
 Umount = Callable[[str], None]
@@ -47,13 +47,18 @@ def test_in_parallel_all_are_under_way_at_the_same_time(timed: Callable[..., dic
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-def test_a_failure_is_told_of_its_own_path_only(timed: Callable[..., dict[str, Any]], parallel: bool) -> None:
+def test_a_failure_is_told_of_its_own_path_only(
+    timed: Callable[..., dict[str, Any]], parallel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "of", lambda target: ["7 (sh)"])
+
     def umount(path: str) -> None:
         if path == "/mnt/b":
             raise OSError(errno.EBUSY, "Device or resource busy", path)
 
     result = timed(umount, parallel=parallel)
     assert result["errors"] == ["", "Device or resource busy", ""]
+    assert result["holders"] == [[], ["7 (sh)"], []]
     assert len(result["seconds"]) == 3
     assert all(seconds >= 0 for seconds in result["seconds"])
 

@@ -160,6 +160,8 @@ def umount_timed(paths: list[str], backing: list[str], parallel: bool) -> dict[s
         "errors": [""] * len(paths),
         "written": {},
         "watch": [(0.0, 0, 0), (0.1, 0, 0)],
+        "holders": [[] for _ in paths],
+        "waited": [{} for _ in paths],
     }
 
 

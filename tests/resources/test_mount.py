@@ -19,7 +19,14 @@ def xfs(xfs_factory: XfsFactory) -> Xfs:
 
 
 def unmounted(seconds: float) -> dict[str, Any]:
-    return {"seconds": [seconds], "errors": [""], "written": {}, "watch": [(0.0, 0, 0), (0.1, 0, 0)]}
+    return {
+        "seconds": [seconds],
+        "errors": [""],
+        "written": {},
+        "watch": [(0.0, 0, 0), (0.1, 0, 0)],
+        "holders": [[]],
+        "waited": [{}],
+    }
 
 
 def test_data_is_written_below_its_path(xfs: Xfs, machine: FakeMachine) -> None:

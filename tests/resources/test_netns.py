@@ -241,6 +241,16 @@ def test_a_slow_round_trip_fails_with_what_the_way_is(pair: NetnsPair) -> None:
     assert pair.assert_rtt_under("400ms").measurement.max == pytest.approx(0.3)
 
 
+def test_a_run_tells_the_way_as_it_was_when_it_was_taken(pair: NetnsPair) -> None:
+    pair.netem(delay="300ms")
+    with pair.rtt_watch() as watch:
+        pair.netem()
+    pair.right.netem(loss=0.5)
+    way = "netns-1-left to netns-1-right"
+    assert watch.run.way == f"{way}, netem on netns-1-left: delay 300 ms, at the end no netem"
+    assert pair.rtt().way == f"{way}, netem on netns-1-right: loss 0.5"
+
+
 def test_the_probes_wait_for_longer_than_the_budget(pair: NetnsPair, machine: FakeMachine) -> None:
     pair.assert_rtt_under(5)
     assert machine.arguments("measure")[0][-1] == 10.0

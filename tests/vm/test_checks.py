@@ -182,7 +182,10 @@ def test_the_assertions_see_it_within_the_test(
     vm.run("mkdir /sys/fs/cgroup/left; echo '<4>BUG: planted' > /dev/kmsg", check=True)
     with pytest.raises(AssertionError, match="BUG: planted"):
         assert_dmesg_clean()
-    assert_dmesg_clean(allow=("BUG: planted",))
+    assert_dmesg_clean(allow=["BUG: planted"])
+    assert_dmesg_clean(also=["nobody says this"], allow=["BUG: planted"])
+    with pytest.raises(AssertionError, match="kernelfs: what the test says"):
+        assert_dmesg_clean(since=vm.mark_dmesg("what the test says"), also=["what the test \\w+"])
     assert_dmesg_clean(since=vm.mark_dmesg("later"))
     with pytest.raises(AssertionError, match=r"cgroup: /sys/fs/cgroup/left"):
         assert_no_leaks(within=0.1)

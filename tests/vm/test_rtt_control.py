@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pytest_kernelfs import AssertRttUnder, NetnsPair, NetnsPairFactory
+from pytest_kernelfs import VM, AssertRttUnder, NetnsPair, NetnsPairFactory
 
 # Under emulation, on a busy host, a healthy way may take a while.
 GENEROUS = 2.0
@@ -33,7 +33,9 @@ def test_a_healthy_way_passes(assert_rtt_under: AssertRttUnder, netns_pair: Netn
     assert netns_pair.rtt(kind="tcp", port=7777, duration=0.2, patience=20).lost == 0
 
 
-def test_a_slow_way_is_caught(assert_rtt_under: AssertRttUnder, netns_pair_factory: NetnsPairFactory) -> None:
+def test_a_slow_way_is_caught(
+    vm: VM, assert_rtt_under: AssertRttUnder, netns_pair_factory: NetnsPairFactory
+) -> None:
     pair = netns_pair_factory(delay="100ms")
     for kind in KINDS:
         with pytest.raises(AssertionError) as caught:
@@ -43,7 +45,14 @@ def test_a_slow_way_is_caught(assert_rtt_under: AssertRttUnder, netns_pair_facto
         assert f"({kind.upper()}, netns-1-left to netns-1-right, netem on netns-1-left: delay 100 ms" in text
         assert "stall at 0.0" in text
         assert "most probes were slow: the way as a whole" in text
-    assert min(pair.rtt(duration=0.3, patience=20).measurement.samples) >= 0.1
+    run = pair.rtt(duration=0.3, patience=20)
+    assert min(run.measurement.samples) >= 0.1
+    with pytest.raises(
+        AssertionError, match="netns-1-left to netns-1-right, netem on netns-1-left: delay 100"
+    ):
+        assert_rtt_under(0.09, run=run)
+    # To judge a run, no other pair was made.
+    assert vm.run("ls /run/netns").stdout.split() == ["netns-1-left", "netns-1-right"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

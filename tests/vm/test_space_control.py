@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_kernelfs import VM, AssertSpaceReclaimed, LoopDeviceFactory, XfsFactory
+from pytest_kernelfs.errors import GuestCommandError
 
 MIB = 1 << 20
 
@@ -47,5 +48,8 @@ def test_a_backing_file_shrinks_only_with_discards(
     kept = assert_space_reclaimed(loop, at_least="12M", within=0.5)
     with pytest.raises(AssertionError, match="shrinks only by discards"), kept:
         vm.run(["rm", f"{xfs.path}/file"], check=True)
+    by_its_path = assert_space_reclaimed(loop.path, at_least="12M")
+    with pytest.raises(GuestCommandError, match="is a device, which does not tell what is used"), by_its_path:
+        pass
     with assert_space_reclaimed(loop, at_least="12M"):
         vm.run(["fstrim", xfs.path], check=True)

@@ -1,4 +1,4 @@
-"""The umount assertion: it fails for slow and for failing umounts, and for nothing else."""
+"""The umount assertion: it fails for slow, failing and hanging umounts, and for nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import re
 
 import pytest
 
-from pytest_kernelfs import VM, AssertUmountUnder, DiskFactory, OverlayFactory, Xfs, XfsFactory
+from pytest_kernelfs import (
+    VM,
+    AssertUmountUnder,
+    DiskFactory,
+    DmFactory,
+    LoopDeviceFactory,
+    OverlayFactory,
+    Xfs,
+    XfsFactory,
+)
+from pytest_kernelfs.errors import GuestTimeout
 
 MIB = 1 << 20
 
@@ -30,6 +40,11 @@ def test_a_slow_disk_is_caught_in_parallel(
     assert re.search(r"written to vd[a-z] meanwhile: 1\d\.\d MiB", text)
     assert re.search(r"Dirty: \d+\.\d MiB before, .* after", text)
     assert "Writeback: " in text
+    assert re.search(
+        r"the umount of /mnt/overlay-\d waited mostly in \w+ \(\d+ of \d+ looks, called by ", text
+    )
+    assert "sync_filesystem" in text
+    assert re.search(r"about as much was written as was dirty .* the umount waited for the disk", text)
 
 
 def test_a_slow_disk_is_caught_in_the_first_of_a_series(
@@ -55,8 +70,40 @@ def test_a_busy_mount_is_a_failed_umount(vm: VM, xfs: Xfs) -> None:
     vm.run(f"cd {xfs.path}; sleep 1000 >/dev/null 2>&1 &")
     with pytest.raises(AssertionError, match="1 of 1 umounts failed") as caught:
         xfs.assert_umount_under(1.0)
-    assert "busy" in str(caught.value)
+    assert re.search(r"busy: held by \d+ \(sleep\)", str(caught.value))
     vm.run(["pkill", "sleep"], check=True)
+
+
+def test_what_is_mounted_below_keeps_a_mount_busy(
+    vm: VM, xfs: Xfs, loop_device_factory: LoopDeviceFactory
+) -> None:
+    loop = loop_device_factory(on=xfs)
+    vm.run(f"mkdir {xfs.path}/below && mount -t tmpfs none {xfs.path}/below", check=True)
+    with pytest.raises(AssertionError) as caught:
+        xfs.assert_umount_under(1.0)
+    assert f"held by the tmpfs mounted on {xfs.path}/below, {loop.path} on {loop.backing}" in str(
+        caught.value
+    )
+    vm.run(["umount", f"{xfs.path}/below"], check=True)
+
+
+def test_a_umount_that_hangs_is_given_up_and_told(
+    vm: VM,
+    disk_factory: DiskFactory,
+    xfs_factory: XfsFactory,
+    dm_factory: DmFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pytest_kernelfs.probes.umount._SHORTEST_S", 3.0)
+    device = dm_factory.linear(on=disk_factory(size="512M"))
+    xfs = xfs_factory(on=device)
+    xfs.write("data", "1M")
+    device.suspend(flush=False, freeze=False)
+    with pytest.raises(GuestTimeout) as caught:
+        xfs.assert_umount_under(0.5)
+    told = rf"^1 mount had not been unmounted after 5 s \(budget 0.5 s, kernel .*\): {xfs.path}\n.*vm.sysrq"
+    assert re.match(told, str(caught.value)), str(caught.value)
+    assert "cleanup_mnt" in vm.sysrq("w")
 
 
 def test_the_file_system_is_meant_when_there_is_no_overlay(

@@ -1,0 +1,58 @@
+"""Who keeps a mount busy."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+
+
+def of(target: str) -> list[str]:
+    """What is in use below ``target``, as text: processes, mounts and loop devices."""
+    return [*_processes(target), *_mounts(target), *_loop_devices(target)]
+
+
+def _processes(target: str) -> Iterator[str]:
+    """The processes that have a file or folder below ``target`` open, as "pid (command)"."""
+    for pid in sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int):
+        folder = "/proc/" + pid
+        try:
+            links = [
+                folder + "/cwd",
+                folder + "/root",
+                *(folder + "/fd/" + fd for fd in os.listdir(folder + "/fd")),
+            ]
+            if any(_below(_link(link), target) for link in links):
+                with open(folder + "/comm", errors="replace") as file:
+                    yield f"{pid} ({file.read().strip()})"
+        except OSError:
+            continue  # it ended while we looked
+
+
+def _mounts(target: str) -> Iterator[str]:
+    with open("/proc/self/mounts", errors="replace") as file:
+        for _, point, fstype, *_ in map(str.split, file):
+            if point != target and _below(point, target):
+                yield f"the {fstype} mounted on {point}"
+
+
+def _loop_devices(target: str) -> Iterator[str]:
+    for path in sorted(glob.glob("/sys/block/loop*/loop/backing_file")):
+        try:
+            with open(path, errors="replace") as file:
+                backing = file.read().strip()
+        except OSError:
+            continue  # it was detached while we looked
+        if _below(backing, target):
+            yield f"/dev/{path.split('/')[3]} on {backing}"
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""  # closed while we looked, or a kernel thread's
+
+
+def _below(path: str, target: str) -> bool:
+    return (path + "/").startswith(target.rstrip("/") + "/")
