@@ -6,8 +6,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint
-from pytest_kernelfs.errors import KernelfsWarning, KernelMisbehaved
-from pytest_kernelfs.probes.review import PATIENCE_S, review
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsWarning, KernelMisbehaved
+from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,47 +15,61 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.stack import Resources
 
 
-def findings(resources: Resources, allowed: Sequence[str]) -> list[str]:
-    """What is wrong after a test: what its resources found when they were taken down, and what we see.
+def conclude(resources: Resources, allowed: Sequence[str]) -> list[str]:
+    """Take down what the test made, then look what is wrong: what that showed, and what the checks see.
 
-    ``allowed`` are regular expressions for lines of the kernel's log. Raises: KernelMisbehaved or
-    GuestTimeout if the kernel fails meanwhile.
+    ``allowed`` are regular expressions for lines of the kernel's log.
+
+    Raises: KernelMisbehaved or GuestTimeout, with all that was found, if the kernel fails meanwhile or has
+    failed since the machine was called last; InfrastructureError if something will not be taken down and
+    nothing shows that the kernel is to blame.
     """
-    found = list(resources.findings)
-    checks = resources.checks & {"dmesg", "taint", "leaks"}
-    if not checks or not resources.vm.usable:
-        return found
-    since = resources.vm.machine.log_start
-    seen = review(
-        resources.vm, since, allowed=allowed, leaks="leaks" in checks, patience=0.0 if found else PATIENCE_S
-    )
-    kernel = str(resources.vm.kernel.version)
-    if "dmesg" in checks:
-        found += describe_log(seen, kernel)
-        if seen.lost:
-            _warn_of_lost(seen.lost)
-    if "taint" in checks:
-        found += describe_taint(seen, kernel)
-    if "leaks" in checks:
-        found += describe_leaks(seen, kernel)
-    return found
+    problem = None
+    try:
+        resources.close()
+    except InfrastructureError as error:
+        problem = error
+    except (KernelMisbehaved, GuestTimeout) as error:
+        raise type(error)("\n".join([str(error), *resources.findings])) from None
+    # What was not taken down is there still, and no leak of the test.
+    checks = resources.checks - {"leaks"} if problem else resources.checks
+    found = [*resources.findings, *_look(resources, checks, allowed)]
+    if problem and not found:
+        raise problem
+    return [*found, str(problem)] if problem else found
+
+
+def _look(resources: Resources, checks: frozenset[str], allowed: Sequence[str]) -> list[str]:
+    vm = resources.vm
+    vm.machine.check_alive()
+    if not checks & {"dmesg", "taint", "leaks"} or not vm.usable:
+        return []
+    patience = 0.0 if resources.findings else PATIENCE_S
+    seen = review(vm, vm.machine.log_start, allowed=allowed, leaks="leaks" in checks, patience=patience)
+    if "dmesg" in checks and seen.lost:
+        _warn_of_lost(seen.lost)
+    return _described(seen, checks, str(vm.kernel.version))
+
+
+def _described(seen: Review, checks: frozenset[str], kernel: str) -> list[str]:
+    return [
+        *(describe_log(seen, kernel) if "dmesg" in checks else []),
+        *(describe_taint(seen, kernel) if "taint" in checks else []),
+        *(describe_leaks(seen, kernel) if "leaks" in checks else []),
+    ]
 
 
 def note_before_power_cut(resources: Resources, allowed: Sequence[str]) -> None:
     """Add to the resources' findings what is wrong in the log and the taint that go with the machine.
 
-    Raises: as ``findings``.
+    Raises: as ``conclude``.
     """
     checks = resources.checks & {"dmesg", "taint"}
     if not checks:
         return
     vm = resources.vm
     seen = review(vm, vm.machine.log_start, allowed=allowed, leaks=False, patience=0.0)
-    kernel = str(vm.kernel.version)
-    if "dmesg" in checks:
-        resources.findings += describe_log(seen, kernel)
-    if "taint" in checks:
-        resources.findings += describe_taint(seen, kernel)
+    resources.findings += _described(seen, checks, str(vm.kernel.version))
 
 
 def fail(found: Sequence[str]) -> None:

@@ -59,6 +59,9 @@ class FakeMachine:
             **answers,
         }
 
+    def check_alive(self) -> None:
+        self._answer("check_alive")
+
     def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
         self.timeouts.append(timeout)
         return self._answer(function.__name__, *args)

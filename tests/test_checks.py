@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.checks import fail, findings
-from pytest_kernelfs.errors import KernelfsWarning, KernelMisbehaved
+from pytest_kernelfs.checks import conclude, fail
+from pytest_kernelfs.errors import (
+    GuestCommandError,
+    InfrastructureError,
+    KernelfsWarning,
+    KernelMisbehaved,
+    KernelPanic,
+)
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
@@ -27,7 +33,7 @@ def resources(*checks: str, **answers: Any) -> Resources:
 
 
 def headlines(made: Resources) -> list[str]:
-    return [text.splitlines()[0].split(" (")[0] for text in findings(made, ())]
+    return [text.splitlines()[0].split(" (")[0] for text in conclude(made, ())]
 
 
 def test_everything_is_told() -> None:
@@ -55,27 +61,57 @@ def test_only_what_is_on_is_judged(check: str, told: str) -> None:
 
 def test_nothing_is_asked_of_the_machine_when_all_is_off() -> None:
     made = resources("fsck")
-    assert findings(made, ()) == []
-    assert made.vm.machine.calls == []  # type: ignore[attr-defined]
+    assert conclude(made, ()) == []
+    assert made.vm.machine.names == ["check_alive"]  # type: ignore[attr-defined]
 
 
 def test_a_machine_that_is_gone_is_asked_nothing() -> None:
     made = resources("dmesg")
     made.vm.machine.destroy()
     made.findings.append("it was seen before")
-    assert findings(made, ()) == ["it was seen before"]
+    assert conclude(made, ()) == ["it was seen before"]
+
+
+def test_a_machine_that_died_unnoticed_is_a_misbehaviour() -> None:
+    made = resources("dmesg", check_alive=KernelPanic("kernel 6.1.176 panicked"))
+    made.vm.machine.alive = False  # type: ignore[misc]
+    made.on_teardown("mount", lambda: pytest.fail("there is nothing to take down"))
+    made.findings.append("it was damaged before")
+    with pytest.raises(KernelPanic, match=r"^kernel 6\.1\.176 panicked\nit was damaged before$"):
+        conclude(made, ())
+
+
+def refuse() -> None:
+    raise GuestCommandError("it is busy")
+
+
+def test_what_will_not_go_is_our_error_if_the_kernel_is_well() -> None:
+    made = resources("dmesg", "leaks", review={**BAD, "log": []})
+    made.on_teardown("mount /mnt/a", refuse)
+    with pytest.raises(InfrastructureError, match=r"mount /mnt/a was not taken down .* it is busy"):
+        conclude(made, ())
+    # What was not taken down is there still, and no leak.
+    assert made.vm.machine.arguments("review") == [(0, [], False, 2.0, [])]  # type: ignore[attr-defined]
+
+
+def test_what_will_not_go_is_told_with_what_is_wrong_with_the_kernel() -> None:
+    made = resources("dmesg")
+    made.on_teardown("mount /mnt/a", refuse)
+    assert headlines(made)[0] == "the kernel logged 1 line of trouble"
+    made.on_teardown("mount /mnt/a", refuse)
+    assert "mount /mnt/a was not taken down" in conclude(made, ())[-1]
 
 
 def test_allowed_lines_and_the_start_of_the_test_reach_the_machine() -> None:
     made = resources("dmesg", "leaks")
     made.vm.machine.log_start = 42
-    findings(made, ("oom",))
+    conclude(made, ("oom",))
     assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0, [])]  # type: ignore[attr-defined]
 
 
 def test_lost_records_are_a_warning() -> None:
     with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
-        findings(resources("dmesg", review={**BAD, "lost": 17}), ())
+        conclude(resources("dmesg", review={**BAD, "lost": 17}), ())
 
 
 def test_findings_are_a_misbehaviour_of_the_kernel() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_kernelfs.errors import KernelPanic
+from pytest_kernelfs.errors import GuestTimeout, KernelPanic
 from pytest_kernelfs.guest import bundle
 from pytest_kernelfs.machines.vm import VM
 
@@ -63,11 +63,16 @@ class Evidence:
     seconds: float = 0.0
 
 
-def gather(vm: VM, deadline: float = DEADLINE_S) -> Evidence:
-    """All that can be had within so many seconds; what cannot is a problem in the result, never an error."""
+def gather(vm: VM, deadline: float = DEADLINE_S, *, failed: bool = True) -> Evidence:
+    """All that can be had within so many seconds; what cannot is a problem in the result, never an error.
+
+    After a test that ``failed``, a guest that does not answer is asked no more: its teardown would wait, too.
+    """
     start = time.monotonic()
     evidence = Evidence()
     failure = _from_guest(vm, evidence)
+    if failed and isinstance(failure, GuestTimeout):
+        vm.give_up()
     if isinstance(failure, KernelPanic):
         evidence.problems.update(dict.fromkeys((name for _, name, _, _ in _SYSRQ), "the kernel panicked"))
     else:
@@ -82,7 +87,9 @@ def gather(vm: VM, deadline: float = DEADLINE_S) -> Evidence:
 def _from_guest(vm: VM, evidence: Evidence) -> Exception | None:
     """What the agent can tell; gives the reason if it does not answer."""
     try:
-        told: dict[str, Any] = vm.guest(bundle.collect, _GUEST_S, vm.machine.log_start, timeout=_CALL_S)
+        told: dict[str, Any] = vm.machine.call(
+            bundle.collect, _GUEST_S, vm.machine.log_start, timeout=_CALL_S
+        )
         evidence.files.update(told["files"])
         evidence.problems.update(told["problems"])
         if told["blocked"] is not None:

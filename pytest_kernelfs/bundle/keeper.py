@@ -94,7 +94,7 @@ def _write(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     run = item.config.stash[RUN]
     resources = item.stash[RESOURCES]
     folder.ignore_in_git(_root(item))
-    evidence = item.stash.get(_EVIDENCE, None) or gather(resources.vm)
+    evidence = item.stash.get(_EVIDENCE, None) or gather(resources.vm, failed=report.failed)
     kernel = dict(item.user_properties).get(KERNEL_PROPERTY) or str(resources.vm.kernel.version)
     test = without_kernel(item.nodeid, str(kernel))
     files = dict(evidence.files)

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, Dict  # noqa: UP035  (Python 3.7)
+from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
 
 from pytest_kernelfs.guest import kmsg
 
@@ -36,6 +36,8 @@ _LOUD = 2
 _TRACE_LINES = 12
 _TRACE_BEGINS = re.compile(r"WARNING:|\bBUG|Oops|cut here|general protection|blocked for more|stall|lockup")
 _TRACE_ENDS = re.compile(r"end trace")
+# What goes on with the trouble that was told before it: "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]".
+_BELONGS = re.compile(r"Oops:")
 _MOST_FOUND = 20
 
 # Mounted by the kernel itself when somebody looks inside, and by "ip netns" when it is first used.
@@ -45,13 +47,20 @@ _POLL_S = 0.02
 
 _before: _State = {}
 _taint_before = 0
+# The log, open where the test began, and what was read of it: to read it all costs a record each.
+_log = -1
+_logged: List[Dict[str, Any]] = []  # noqa: UP006
 
 
 def remember() -> None:
     """Take what is there now for what was there before the test."""
-    global _before, _taint_before
+    global _before, _taint_before, _log
     _before = state()
     _taint_before = taint()
+    if _log >= 0:
+        os.close(_log)
+    _log = kmsg.open_at_end()
+    _logged.clear()
 
 
 def begin(text: str) -> int:
@@ -72,7 +81,7 @@ def review(
     ``taint`` (bits that were set meanwhile), ``leaks`` (see ``left_behind``; empty unless ``leaks``).
     """
     left = left_behind(patience) if leaks else []
-    records = kmsg.read()
+    records = _records(since)
     # The oldest record there is: later than the first of the test means that some are gone.
     lost = max(0, records[0]["seq"] - since) if records else 0
     return {
@@ -81,6 +90,14 @@ def review(
         "taint": taint() & ~_taint_before,
         "leaks": left,
     }
+
+
+def _records(since: int) -> list[dict[str, Any]]:
+    """The log from ``since`` on, or all of it if that lies before the test's own part."""
+    if _log < 0:
+        return kmsg.read()
+    _logged.extend(kmsg.read_from(_log))
+    return _logged if _logged and _logged[0]["seq"] <= since else kmsg.read()
 
 
 def bad_records(
@@ -113,13 +130,16 @@ def _is_bad(record: dict[str, Any]) -> bool:
 
 
 def _story(records: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
-    """The record, and the trace below it if one begins there."""
+    """The record, and the trace below it if one begins there: up to its end, or to other trouble."""
     if not _TRACE_BEGINS.search(records[index]["text"]):
         return records[index : index + 1]
     end = index + 1
     while end < len(records) and end - index < _TRACE_LINES:
+        text = records[end]["text"]
+        if _BAD.search(text) and not _BELONGS.search(text):
+            break
         end += 1
-        if _TRACE_ENDS.search(records[end - 1]["text"]):
+        if _TRACE_ENDS.search(text):
             break
     return records[index:end]
 
@@ -156,7 +176,7 @@ def state() -> _State:
 def _mounts() -> list[tuple[str, str, str]]:
     """(mount point, type, source) of each mount in our namespace; escapes such as \\040 are left in."""
     found = []
-    with open("/proc/self/mountinfo") as file:
+    with open("/proc/self/mountinfo", errors="replace") as file:
         for line in file:
             head, _, tail = line.partition(" - ")
             point = head.split()[4]
@@ -195,6 +215,8 @@ def _network_namespaces() -> list[str]:
         found += [f"network namespace: {name}" for name in os.listdir(_NAMED_NAMESPACES)]
     except FileNotFoundError:
         pass
+    if not os.path.exists("/proc/self/ns/net"):
+        return found  # a kernel without them
     ours = os.readlink("/proc/self/ns/net")
     for pid in os.listdir("/proc"):
         if pid.isdigit():
@@ -215,7 +237,8 @@ def _modules_in_use() -> _State:
     found: _State = {}
     for line in _read("/proc/modules").splitlines():
         name, _size, count, users = line.split()[:4]
-        if name in known:
+        # A kernel that cannot unload modules counts nothing, and shows "-".
+        if name in known and count.isdigit():
             holders = sum(bool(user) for user in users.strip("-").split(","))
             found[f"file system still in use: {name}"] = int(count) - holders
     return found
@@ -223,7 +246,7 @@ def _modules_in_use() -> _State:
 
 def _read(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -162,13 +162,13 @@ def _import_all() -> None:
 def _converse_and_exit(last_was_killed: bool) -> NoReturn:
     from execnet import gateway_base
 
-    from pytest_kernelfs.guest import audit, dispatch, oom
+    from pytest_kernelfs.guest import dispatch, oom
 
     os.setsid()
     oom.protect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        audit.remember()
+        _remember()
         # execnet compiles what it is sent, which for us is always the same line.
         vars(gateway_base)["compile"] = dispatch.compile_once
         gateway_base.serve(PortIO(last_was_killed), id="guest")
@@ -176,6 +176,16 @@ def _converse_and_exit(last_was_killed: bool) -> NoReturn:
         log(f"conversation ended: {error!r}")
     finally:
         os._exit(0)
+
+
+def _remember() -> None:
+    """Note what is there before the test; what goes wrong with that must not keep a kernel from its tests."""
+    from pytest_kernelfs.guest import audit
+
+    try:
+        audit.remember()
+    except Exception as error:
+        log(f"cannot note what is there before the test: {error!r}")
 
 
 def _wait_for_host(to_speak: bool) -> int:

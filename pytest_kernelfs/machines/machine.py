@@ -51,6 +51,9 @@ class Machine(Protocol):
     def alive(self) -> bool:
         """False once the machine is known to be gone or beyond use."""
 
+    def check_alive(self) -> None:
+        """Raise what ended the machine, if it has ended and nobody was told yet."""
+
     def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
         """Run a function of ``pytest_kernelfs.guest`` inside, and give its value.
 

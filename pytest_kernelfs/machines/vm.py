@@ -106,6 +106,10 @@ class VM:
         """False once it died, or left a call unanswered."""
         return self.machine.alive and not self._wedged
 
+    def give_up(self) -> None:
+        """Ask this machine nothing more: it does not answer."""
+        self._wedged = True
+
     def run(
         self,
         command: str | Sequence[str],

@@ -72,13 +72,15 @@ class Resources:
         stopped answering meanwhile, the rest is left to the machine's end.
 
         Raises: InfrastructureError at the first thing that will not go: what lies below it would not either;
-        KernelMisbehaved or GuestTimeout if the kernel fails meanwhile.
+        KernelMisbehaved or GuestTimeout if the kernel fails meanwhile, or has failed and the test did not
+        notice.
         """
         self.mounts.clear()
         while self._undo:
             what, undo = self._undo.pop()
             if not self.vm.usable:
                 self._undo.clear()
+                self.vm.machine.check_alive()
                 break
             try:
                 undo()

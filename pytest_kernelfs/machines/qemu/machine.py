@@ -146,6 +146,11 @@ class QemuMachine:
             "if KVM is to blame, try --kernelfs-accel tcg."
         )
 
+    def check_alive(self) -> None:
+        if self._died is None and self._process.ended():
+            self._died = self._explain("nobody had called it since")
+            raise self._died
+
     def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
         return self._call("name", call_payload(function), args, kwargs, timeout)
 
