@@ -17,6 +17,8 @@ _LOOP_CTL_GET_FREE = 0x4C82
 _READ_ONLY = 1
 _DIRECT_IO = 16
 
+_MOUNTS = "/proc/self/mountinfo"
+
 
 class _LoopInfo64(ctypes.Structure):
     _fields_ = [
@@ -149,15 +151,9 @@ def _what_holds(backing: str) -> str:
     """For people: the device itself with the size of its sectors, or the file system a file lies on."""
     sectors = _sectors_below(backing)
     below = f"with sectors of {sectors} bytes" if sectors else "in memory"
-    number = _device_number(backing)
     if os.stat(backing).st_rdev:
         return f"the device {backing} {below}"
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            head, _, tail = line.partition(" - ")
-            if head.split()[2] == number:
-                return f"a file on {tail.split()[0]} {below}"
-    return f"the file {backing}"
+    return f"a file on {_mount_of(backing)[0]} {below}"
 
 
 def _sectors_below(backing: str) -> int:
@@ -166,9 +162,37 @@ def _sectors_below(backing: str) -> int:
 
 
 def _device_number(path: str) -> str:
+    """That of a device, or of the one below the file system that holds ``path``; of no device in memory.
+
+    Files of btrfs have numbers of their own, which are no device's.
+    """
+    number = _number(path)
+    if not os.path.exists(f"/sys/dev/block/{number}"):
+        source = _mount_of(path)[1]
+        if source.startswith("/dev/") and os.path.exists(source):
+            return _number(source)
+    return number
+
+
+def _number(path: str) -> str:
     status = os.stat(path)
     device = status.st_rdev or status.st_dev
     return f"{os.major(device)}:{os.minor(device)}"
+
+
+def _mount_of(path: str) -> tuple[str, str]:
+    """The type of the file system that holds ``path``, and what it was mounted from."""
+    place = os.path.realpath(path) + "/"
+    point, found = "", ("", "")
+    with open(_MOUNTS, errors="replace") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            other = head.split()[4]
+            # Of two at the same place the later one hides the other.
+            if place.startswith(other.rstrip("/") + "/") and len(other) >= len(point):
+                fstype, source = tail.split()[:2]
+                point, found = other, (fstype, source)
+    return found
 
 
 def detach_loop(path: str, timeout: float = 5.0) -> None:
@@ -191,19 +215,17 @@ def detach_loop(path: str, timeout: float = 5.0) -> None:
 
 def disk_below(path: str) -> str:
     """The name of the block device below the file system that holds ``path``, following loops; "" if none."""
-    number = os.stat(path).st_dev
+    number = _device_number(path)
     for _ in range(8):
-        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"))
+        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{number}"))
         if not os.path.exists("/sys/block/" + name):
             return ""
         backing = _read(f"/sys/block/{name}/loop/backing_file")
         if not backing or not os.path.exists(backing):
             return name
-        status = os.stat(backing)
-        below = status.st_rdev or status.st_dev
-        if not os.path.exists(f"/sys/dev/block/{os.major(below)}:{os.minor(below)}"):
+        number = _device_number(backing)
+        if not os.path.exists(f"/sys/dev/block/{number}"):
             return name
-        number = below
     return ""
 
 

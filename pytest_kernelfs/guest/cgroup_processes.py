@@ -15,6 +15,8 @@ _POLL_S = 0.005
 _FREEZE_S = 2.0
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
+# Killed, and not asked for again; they stay until they were seen to end.
+_forgotten: list[subprocess.Popen[bytes]] = []
 
 
 def start(
@@ -67,9 +69,10 @@ def forget(pid: int, output: str) -> None:
 
     It is not waited for: frozen in a version 1 cgroup, it ends when that is thawed to be removed.
     """
-    process = _started.get(pid)
+    process = _started.pop(pid, None)
     if process is not None and process.poll() is None:
         process.kill()
+        _forgotten.append(process)
     for end in (".out", ".err"):
         try:
             os.unlink(output + end)
@@ -192,6 +195,7 @@ def _reap() -> None:
     """Take note of children that ended: one that nobody waits for keeps its removed cgroup dying."""
     for process in list(_started.values()):
         process.poll()
+    _forgotten[:] = [process for process in _forgotten if process.poll() is None]
 
 
 def describe(pids: list[int]) -> str:

@@ -165,6 +165,8 @@ def enable(folder: str, controllers: list[str]) -> None:
 
 def _enable_one(path: str, controller: str) -> None:
     if controller not in _words(path + "/cgroup.controllers"):
+        if dying.is_implicit(controller):
+            return
         claimed = dying.hierarchies().get(controller)
         where = f"; a version 1 hierarchy at {claimed} has it" if claimed else ""
         raise GuestError(

@@ -20,7 +20,6 @@ _MESSAGE = struct.Struct("<Q")
 _REQUEST = 0xC138FD00
 _DEV_CREATE, _DEV_REMOVE, _DEV_SUSPEND, _DEV_STATUS = 3, 4, 6, 7
 _TABLE_LOAD, _TABLE_CLEAR, _TABLE_STATUS, _LIST_VERSIONS, _TARGET_MSG = 9, 10, 12, 13, 14
-_READ_ONLY = 1 << 0
 _SUSPEND = 1 << 1
 _STATUS_TABLE = 1 << 4
 _BUFFER_FULL = 1 << 8
@@ -56,14 +55,14 @@ def available_targets() -> list[str]:
         start += step
 
 
-def create(name: str, table: list[tuple[int, int, str, str]], read_only: bool = False) -> str:
+def create(name: str, table: list[tuple[int, int, str, str]]) -> str:
     """Make a device and bring it into service; gives its path.
 
     A line of a table is (first sector, sectors, target, the target's arguments).
     """
     answer = _tried(f"create the device {name}", _DEV_CREATE, name)
     try:
-        _load(name, table, read_only)
+        _load(name, table)
         _tried(f"start the device {name}", _DEV_SUSPEND, name)
     except GuestError:
         _ask(_DEV_REMOVE, name)
@@ -203,11 +202,10 @@ def erase_start(path: str, size: int) -> None:
         os.close(handle)
 
 
-def _load(name: str, lines: list[tuple[int, int, str, str]], read_only: bool = False) -> None:
+def _load(name: str, lines: list[tuple[int, int, str, str]]) -> None:
     data = b"".join(_packed(line) for line in lines)
     shown = "; ".join("{} {} {} {}".format(*line).rstrip() for line in lines)
-    flags = _READ_ONLY if read_only else 0
-    _tried(f"load the table '{shown}' into {name}", _TABLE_LOAD, name, data, flags, len(lines))
+    _tried(f"load the table '{shown}' into {name}", _TABLE_LOAD, name, data, targets=len(lines))
 
 
 def _packed(line: tuple[int, int, str, str]) -> bytes:

@@ -19,6 +19,8 @@ _QUIET_S = 0.5
 _DENTRIES = 32
 _SYNC_S = 10.0
 _KEPT_BY = "nr_dying_subsys_"
+# Version 2 has them in all cgroups, without showing or being told so: implicit_on_dfl in the kernel.
+_IMPLICIT = ("perf_event",)
 
 
 def hierarchies() -> dict[str, str]:
@@ -37,9 +39,19 @@ def hierarchies() -> dict[str, str]:
 
 def controllers() -> dict[str, tuple[int, int]]:
     """What /proc/cgroups has: controller -> (number of its hierarchy, 0 for version 2; cgroups in it)."""
+    return {row[0]: (int(row[1]), int(row[2])) for row in _table()}
+
+
+def is_implicit(controller: str) -> bool:
+    """Whether version 2 has this controller, though cgroup.controllers does not show it."""
+    ready = [row[0] for row in _table() if (row[1], row[3]) == ("0", "1")]
+    return controller in _IMPLICIT and controller in ready
+
+
+def _table() -> list[list[str]]:
+    """Rows of name, number of the hierarchy, number of cgroups, and whether it is enabled (0 or 1)."""
     with open("/proc/cgroups") as file:
-        rows = [line.split() for line in file if not line.startswith("#")]
-    return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+        return [line.split() for line in file if not line.startswith("#")]
 
 
 def counts() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 from typing import Any
 
@@ -11,6 +12,8 @@ from pytest_kernelfs.guest import commands, kmsg, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _XFS_DIRTY = b"valuable metadata changes in a log"
+# Mount options with which a log stays as it is, whatever their value.
+_KEEP_THE_LOG = ("ro", "norecovery", "noload", "nologreplay", "rescue")
 # What a mount that replays answers when it is the device that does not let it.
 _NOT_THE_FILE_SYSTEM = (errno.EIO, errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
 
@@ -21,30 +24,54 @@ def check(
     """Run ``command`` on the device. A log that is not empty is replayed by mounting at ``scratch``.
 
     Gives a dict: ``rc`` (None if nothing was run), ``output`` (text), ``replay`` ("" or why the log could not
-    be replayed although the device works), ``skipped`` ("" or why there was nothing to be run).
+    be replayed although the device works), ``skipped`` ("" or why there was nothing to be run), ``unable``
+    ("" or why the checker's word would mean nothing).
     """
     obstacle = _obstacle(device)
     if obstacle:
         return _result(skipped=obstacle)
-    replay = skipped = ""
-    replayed = kind in ("ext4", "btrfs") and _log_in_use(kind, device)
-    if replayed:
-        replay, skipped = _replay(kind, device, options, scratch)
-    if replay or skipped:
-        return _result(replay=replay, skipped=skipped)
-    raw = _run(command, device, timeout)
-    if kind == "xfs" and not replayed and _XFS_DIRTY in raw["stdout"] + raw["stderr"]:
+    raw = None if kind in ("ext4", "btrfs") else _run(command, device, timeout)
+    if _is_dirty(kind, device, raw):
         replay, skipped = _replay(kind, device, options, scratch)
         if replay or skipped:
             return _result(replay=replay, skipped=skipped)
-        raw = _run(command, device, timeout)
-    if raw["rc"] == 127:
-        return _result(skipped=f"the guest has no {command[0]}")
-    return _result(raw["rc"], (raw["stdout"] + raw["stderr"]).decode("utf-8", "replace"))
+        raw = _run(command, device, timeout) if raw else None
+        if _is_dirty(kind, device, raw):
+            return _result(unable="its log is not empty, although it was mounted again to replay it")
+    raw = raw or _run(command, device, timeout)
+    output = (raw["stdout"] + raw["stderr"]).decode("utf-8", "replace")
+    return _result(raw["rc"], output, unable=_why_unable(command[0], raw["rc"], output))
 
 
-def _result(rc: int | None = None, output: str = "", replay: str = "", skipped: str = "") -> dict[str, Any]:
-    return {"rc": rc, "output": output, "replay": replay, "skipped": skipped}
+def _is_dirty(kind: str, device: str, raw: dict[str, Any] | None) -> bool:
+    """Whether the log is not empty: the superblock tells, or for xfs what the checker said."""
+    if raw is None:
+        return _log_in_use(kind, device)
+    return kind == "xfs" and _XFS_DIRTY in raw["stdout"] + raw["stderr"]
+
+
+def _why_unable(tool: str, rc: int, output: str) -> str:
+    """Why it did not come to a judgement, if so. No checker gives 126 or 127 itself."""
+    if rc == 127:
+        return f"the guest has no {tool}, or not all that it needs: {output.strip()}"
+    if rc == 126:
+        return f"{tool} cannot be run in the guest: {output.strip()}"
+    if rc < 0:
+        return f"{tool} was killed by {_signal_name(-rc)} before it came to an end"
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _result(
+    rc: int | None = None, output: str = "", replay: str = "", skipped: str = "", unable: str = ""
+) -> dict[str, Any]:
+    return {"rc": rc, "output": output, "replay": replay, "skipped": skipped, "unable": unable}
 
 
 def _run(command: list[str], device: str, timeout: float) -> dict[str, Any]:
@@ -85,7 +112,8 @@ def _log_in_use(kind: str, device: str) -> bool:
 
 def _replay(kind: str, device: str, options: str, scratch: str) -> tuple[str, str]:
     """Mount and unmount; gives what is wrong with the log, and why it could not even be tried."""
-    flags, data = syscalls.split_options(options)
+    kept = [option for option in options.split(",") if option.partition("=")[0] not in _KEEP_THE_LOG]
+    flags, data = syscalls.split_options(",".join(kept))
     os.makedirs(scratch, exist_ok=True)
     log = kmsg.open_at_end()
     try:

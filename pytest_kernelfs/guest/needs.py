@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pytest_kernelfs.guest import files, kmsg, namespaces, overlay, syscalls
+from pytest_kernelfs.guest import dying, files, kmsg, namespaces, overlay, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 MET, UNMET, UNCLEAR = "met", "unmet", "unclear"
@@ -168,18 +168,19 @@ def _v2(controller: str, file: str) -> tuple[str, str]:
     if answer[0] != MET:
         return answer
     with _mounted("none", "cgroup2", "") as root:
-        if controller != "cgroup" and controller not in _read(f"{root}/cgroup.controllers").split():
+        shown = controller in _read(f"{root}/cgroup.controllers").split()
+        if not shown and controller != "cgroup" and not dying.is_implicit(controller):
             return UNMET, f"has no controller {controller} in cgroup v2{_switched_off()}"
         if not file:
             return MET, ""
-        if controller != "cgroup":
+        if shown:
             _write(f"{root}/cgroup.subtree_control", f"+{controller}")
         try:
             with _group(root) as group:
                 if os.path.exists(f"{group}/{file}"):
                     return MET, ""
         finally:
-            if controller != "cgroup":
+            if shown:
                 _write(f"{root}/cgroup.subtree_control", f"-{controller}")
     return UNMET, f"has no file {file} in a group of cgroup v2"
 

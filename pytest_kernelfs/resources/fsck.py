@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from pytest_kernelfs.errors import KernelfsWarning
 from pytest_kernelfs.guest import fsck
 from pytest_kernelfs.resources.stack import ROOT
 
@@ -36,7 +38,10 @@ _NO_JUDGEMENT = re.compile(
 
 
 def check(filesystem: Filesystem) -> str:
-    """What is wrong with a file system that is not mounted; "" if nothing, or if that cannot be told."""
+    """What is wrong with a file system that is not mounted; "" if nothing, or if that cannot be told.
+
+    Warns with KernelfsWarning if its checker came to no judgement that means anything.
+    """
     vm = filesystem.resources.vm
     command = list(COMMANDS[filesystem.kind])
     options = ",".join(filesystem.options)
@@ -51,6 +56,8 @@ def check(filesystem: Filesystem) -> str:
         _TIMEOUT_S,
         timeout=3 * _TIMEOUT_S,
     )
+    if raw["unable"]:
+        _warn(f"the {filesystem.kind} on {filesystem.device} was not checked: {raw['unable']}")
     said = judge(raw)
     if not said:
         return ""
@@ -61,11 +68,15 @@ def check(filesystem: Filesystem) -> str:
     )
 
 
+def _warn(text: str) -> None:
+    warnings.warn(KernelfsWarning(text), stacklevel=2)
+
+
 def judge(raw: dict[str, Any]) -> str:
     """The complaints in what ``guest.fsck.check`` gave, trimmed; "" if there are none."""
     if raw["replay"]:
         return f"  {raw['replay']}"
-    if not raw["rc"] or _NO_JUDGEMENT.search(raw["output"]):
+    if not raw["rc"] or raw["unable"] or _NO_JUDGEMENT.search(raw["output"]):
         return ""
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", raw["output"]) if not _CHATTER.match(line)]
     shown = lines[:_MOST_LINES] or [f"(exit code {raw['rc']}, no words)"]

@@ -62,6 +62,8 @@ class LoopDeviceFactory:
         if on is not None and not isinstance(on, Mount):
             check_device("loop_device_factory(on=…)", on)
             return self._attach(on.path, on.size, on.disk, sector_size, read_only, direct_io)
+        if on is not None:
+            on.demand_mounted("loop_device_factory, on")
         folder = on.path if on is not None else f"{ROOT}/loop"
         backing = f"{folder}/{self._resources.name('loop')}.img"
         capacity = parse_size(size, "loop device size")

@@ -34,12 +34,6 @@ _FEATURES = (
 )
 
 
-def parse_mkfs_version(text: str) -> tuple[int, int]:
-    """``mkfs.xfs version 6.1.0`` -> (6, 1); an unknown format counts as very old."""
-    match = re.search(r"version (\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2])) if match else (3, 2)
-
-
 def mkfs_flags(mkfs: tuple[int, int], kernel: KernelVersion, wanted: Sequence[str] = ()) -> list[str]:
     """Flags that switch off what this kernel cannot mount; all else stays at mkfs.xfs's defaults.
 

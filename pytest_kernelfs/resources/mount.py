@@ -32,6 +32,14 @@ class Mount:
         self.backing = backing
         self.disk = disk
 
+    def demand_mounted(self, what: str) -> None:
+        """Raises: UsageError if it is not mounted; ``what`` names the argument that it was given as.
+
+        What is made below ``path`` then lies in the machine's memory, and the test sees no difference.
+        """
+        if self not in self.resources.mounts:
+            raise UsageError(f"{what}: {self!r} is not mounted; mount it again with mount()")
+
     def _mounted(self) -> None:
         """To be called once it is mounted: from now on it is unmounted with the test."""
         self.resources.mounts.append(self)

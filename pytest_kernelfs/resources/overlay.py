@@ -153,7 +153,12 @@ class OverlayFactory:
         for layer in (*lower, *data_lower):
             if isinstance(layer, str) and not layer.startswith("/"):
                 raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
+            if isinstance(layer, Mount):
+                layer.demand_mounted("overlay_factory, layer")
+        if lower_on is not None:
+            lower_on.demand_mounted("overlay_factory, lower_on")
         base = on or self._default_on()
+        base.demand_mounted("overlay_factory, on")
         paths = self._make_layers(lower_on or base, [*lower, *data_lower], owner)
         name = self._resources.name(Overlay.kind)
         folder = f"{base.path}/{name}" if upper else ""

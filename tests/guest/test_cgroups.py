@@ -252,11 +252,17 @@ def test_a_started_process_is_waited_for_and_forgotten(top: Path) -> None:
     assert Path(output + ".err").read_text() == "err\n"
     cgroup_processes.forget(pid, output)
     assert list((top / "out").iterdir()) == []
+    assert pid not in cgroup_processes._started
 
     pid = cgroup_processes.start([str(top)], ["sleep", "60"], output, None, None)
     assert cgroup_processes.wait(pid, 0.0)[0] is None
     cgroup_processes.forget(pid, output)
-    assert cgroup_processes.wait(pid, 30.0)[0] == -9
+    deadline = time.monotonic() + 30
+    while cgroup_processes._forgotten:
+        assert time.monotonic() < deadline
+        cgroup_processes.wait_until_empty([str(top / "none")], 30.0)
+    assert pid not in cgroup_processes._started
+    assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(GuestError, match=r"was not started by this conversation"):
         cgroup_processes.wait(1, 0.0)
 

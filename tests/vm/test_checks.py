@@ -33,6 +33,11 @@ def test_error_below_xfs(vm, disk_factory):
     vm.run("dmsetup resume below && touch /mnt/x/file; sync -f /mnt/x; umount /mnt/x")
     vm.run("dmsetup remove below", check=True)
 
+def test_death_that_nobody_notices(vm):
+    vm.run("(sleep 0.2; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &", check=True)
+    while vm.machine.alive:
+        pass
+
 def test_taint(vm):
     vm.run("echo 512 > /proc/sys/kernel/tainted", check=True)
 
@@ -104,6 +109,7 @@ SAID = {
     "planted_bug": r"the kernel logged 1 line of trouble .*\n +\[.*kernel BUG at fs/inode.c:2!",
     "oom_killer": r"the kernel logged \d+ lines? of trouble (.*\n)+.*oom-kill",
     "error_below_xfs": r"the kernel logged \d+ lines? of trouble (.*\n)+.*XFS \(dm-0\).*([Ss]hut|error)",
+    "death_that_nobody_notices": r"panicked:\n(.*\n)*.*sysrq: Trigger a crash",
     "taint": r"the kernel is tainted since this test .*\n +W: the kernel issued a warning",
     "mount": r"1 thing was left behind .*\n +mount: tmpfs on /mnt/left \(from none\)",
     "cgroup": r"2 things were left behind .*\n +cgroup: /sys/fs/cgroup/left\n +cgroup: .*/left/below",
