@@ -18,6 +18,7 @@ _READ_ONLY = 1
 _DIRECT_IO = 16
 
 _MOUNTS = "/proc/self/mountinfo"
+_SYS = "/sys"
 
 
 class _LoopInfo64(ctypes.Structure):
@@ -51,13 +52,13 @@ def find_disk(serial: str, size: int, timeout: float = 10.0) -> str:
     """The device path of the virtio disk with that serial number, once it has that size in bytes."""
     deadline = time.monotonic() + timeout
     while True:
-        for name in os.listdir("/sys/block"):
-            if _read(f"/sys/block/{name}/serial") == serial and _size(name) == size:
+        for name in os.listdir(_SYS + "/block"):
+            if _read(f"{_SYS}/block/{name}/serial") == serial and _size(name) == size:
                 path = "/dev/" + name
                 if os.path.exists(path):
                     return path
         if time.monotonic() > deadline:
-            seen = ", ".join(sorted(os.listdir("/sys/block"))) or "none"
+            seen = ", ".join(sorted(os.listdir(_SYS + "/block"))) or "none"
             raise GuestError(f"no disk with serial {serial} and {size} bytes; block devices: {seen}")
         time.sleep(0.002)
 
@@ -132,7 +133,7 @@ def _hint(error: OSError, sector_size: int) -> str:
 
 def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sector_size: int) -> str:
     """What a loop device is not, that was asked for; "" if it is all that."""
-    folder = "/sys/block/" + os.path.basename(path)
+    folder = _SYS + "/block/" + os.path.basename(path)
     # Old kernels (5.10) take larger sectors below for granted, and fail the requests later.
     if direct_io and (_read(folder + "/loop/dio") != "1" or _sectors_below(backing) > sector_size):
         return (
@@ -158,7 +159,7 @@ def _what_holds(backing: str) -> str:
 
 def _sectors_below(backing: str) -> int:
     """The size in bytes of the sectors that a device has, or that which a file lies on; 0 in memory."""
-    return int(_read(f"/sys/dev/block/{_device_number(backing)}/queue/logical_block_size") or 0)
+    return int(_read(f"{_SYS}/dev/block/{_device_number(backing)}/queue/logical_block_size") or 0)
 
 
 def _device_number(path: str) -> str:
@@ -167,7 +168,7 @@ def _device_number(path: str) -> str:
     Files of btrfs have numbers of their own, which are no device's.
     """
     number = _number(path)
-    if not os.path.exists(f"/sys/dev/block/{number}"):
+    if not os.path.exists(f"{_SYS}/dev/block/{number}"):
         source = _mount_of(path)[1]
         if source.startswith("/dev/") and os.path.exists(source):
             return _number(source)
@@ -205,7 +206,7 @@ def detach_loop(path: str, timeout: float = 5.0) -> None:
             raise
     finally:
         os.close(loop)
-    backing = f"/sys/block/{os.path.basename(path)}/loop/backing_file"
+    backing = f"{_SYS}/block/{os.path.basename(path)}/loop/backing_file"
     deadline = time.monotonic() + timeout
     while os.path.exists(backing):
         if time.monotonic() > deadline:
@@ -217,25 +218,25 @@ def disk_below(path: str) -> str:
     """The name of the block device below the file system that holds ``path``, following loops; "" if none."""
     number = _device_number(path)
     for _ in range(8):
-        name = os.path.basename(os.path.realpath(f"/sys/dev/block/{number}"))
-        if not os.path.exists("/sys/block/" + name):
+        name = os.path.basename(os.path.realpath(f"{_SYS}/dev/block/{number}"))
+        if not os.path.exists(_SYS + "/block/" + name):
             return ""
-        backing = _read(f"/sys/block/{name}/loop/backing_file")
+        backing = _read(f"{_SYS}/block/{name}/loop/backing_file")
         if not backing or not os.path.exists(backing):
             return name
         number = _device_number(backing)
-        if not os.path.exists(f"/sys/dev/block/{number}"):
+        if not os.path.exists(f"{_SYS}/dev/block/{number}"):
             return name
     return ""
 
 
 def bytes_written(name: str) -> int:
     """Bytes written to a block device since it appeared; the unit of its statistics is 512 bytes."""
-    return int(_read(f"/sys/block/{name}/stat").split()[6]) * 512
+    return int(_read(f"{_SYS}/block/{name}/stat").split()[6]) * 512
 
 
 def _size(name: str) -> int:
-    return int(_read(f"/sys/block/{name}/size") or 0) * 512
+    return int(_read(f"{_SYS}/block/{name}/size") or 0) * 512
 
 
 def _read(path: str) -> str:

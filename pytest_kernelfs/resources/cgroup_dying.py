@@ -57,6 +57,8 @@ def make_dying(cgroup: Cgroup, number: int, kind: str, on: Mount | None, size: S
         raise UsageError(f"make_dying: {kind} needs a file system to lie on: give on=xfs")
     if kind not in _ON_DISK and on is not None:
         raise UsageError(f"make_dying: {kind} lies on no file system of the test's: leave out 'on'")
+    if on is not None:
+        on.demand_mounted("make_dying, on")
     length = parse_size(size, "make_dying, size")
     parent = _parent(cgroup)
     resources = cgroup.resources

@@ -57,7 +57,8 @@ def check(filesystem: Filesystem) -> str:
         timeout=3 * _TIMEOUT_S,
     )
     if raw["unable"]:
-        _warn(f"the {filesystem.kind} on {filesystem.device} was not checked: {raw['unable']}")
+        text = f"the {filesystem.kind} on {filesystem.device} may be sound or not: {raw['unable']}"
+        warnings.warn(KernelfsWarning(text), stacklevel=2)
     said = judge(raw)
     if not said:
         return ""
@@ -66,10 +67,6 @@ def check(filesystem: Filesystem) -> str:
         f"the {filesystem.kind} on {filesystem.device} (of {filesystem.path}) is damaged on kernel "
         f"{vm.kernel.version}; {tool} says:\n{said}"
     )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(KernelfsWarning(text), stacklevel=2)
 
 
 def judge(raw: dict[str, Any]) -> str:

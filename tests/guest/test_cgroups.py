@@ -65,6 +65,21 @@ def test_a_controller_that_version_1_has_is_told(top: Path, monkeypatch: pytest.
         cgroups.enable(str(top), ["cpu"])
 
 
+def test_a_controller_that_all_cgroups_have_needs_no_enabling(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["memory", "0", "1", "1"], ["freezer", "0", "1", "1"], ["perf_event", "0", "1", "1"]]
+    monkeypatch.setattr(dying, "_table", lambda: rows)
+    cgroups.enable(str(top), ["memory", "perf_event"])
+    assert given(top) == "memory"
+    with pytest.raises(GuestError, match="has no controller freezer"):
+        cgroups.enable(str(top), ["freezer"])
+    for row in (["perf_event", "3", "1", "1"], ["perf_event", "0", "1", "0"]):
+        rows[-1] = row
+        with pytest.raises(GuestError, match="has no controller perf_event"):
+            cgroups.enable(str(top), ["perf_event"])
+
+
 def test_processes_in_the_way_are_named(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = group(top / "full", "memory", f"{os.getpid()}\n")
     (top / "cgroup.subtree_control").write_text("memory")

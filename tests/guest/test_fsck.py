@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from pytest_kernelfs.guest import commands, fsck, kmsg, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 DIRTY = b"ALERT: The filesystem has valuable metadata changes in a log which is being\nignored\n"
+# Where each kind has its magic number, and where a log that is not empty shows.
+IN_SUPERBLOCK = [
+    ("ext4", (1024 + 0x38, b"\x53\xef"), (1024 + 0x60, b"\x04")),
+    ("btrfs", (65536 + 64, b"_BHRfS_M"), (65536 + 96, b"\x01")),
+]
 
 
 def ran(rc: int | None, stdout: bytes = b"") -> dict[str, Any]:
@@ -26,6 +32,8 @@ class Guest:
         self.results = list(results)
         self.calls: list[str] = []
         self.refusal: OSError | None = None
+        self.flags: list[int] = []
+        self.on_mount: Callable[[], None] = lambda: None
 
     def run(self, command: list[str], timeout: float) -> dict[str, Any]:
         self.calls.append(" ".join(command))
@@ -33,8 +41,10 @@ class Guest:
 
     def mount(self, source: str, target: str, fstype: str, flags: int, data: str) -> None:
         self.calls.append(f"mount {fstype} {data}")
+        self.flags.append(flags)
         if self.refusal is not None:
             raise self.refusal
+        self.on_mount()
 
 
 @pytest.fixture
@@ -55,8 +65,8 @@ def device(tmp_path: Path) -> Path:
     return path
 
 
-def check(kind: str, device: Path) -> dict[str, Any]:
-    return fsck.check(kind, str(device), ["tool"], "noatime,nouuid", str(device.parent / "scratch"), 5.0)
+def check(kind: str, device: Path, options: str = "noatime,nouuid") -> dict[str, Any]:
+    return fsck.check(kind, str(device), ["tool"], options, str(device.parent / "scratch"), 5.0)
 
 
 def write(device: Path, offset: int, data: bytes) -> None:
@@ -67,7 +77,11 @@ def write(device: Path, offset: int, data: bytes) -> None:
 
 def test_the_tools_words_and_exit_code_are_given(guest: Guest, device: Path) -> None:
     guest.results = [ran(4, b"bad things\n")]
-    assert check("ext4", device) == {"rc": 4, "output": "bad things\n", "replay": "", "skipped": ""}
+    assert check("ext4", device) == {
+        "rc": 4,
+        "output": "bad things\n",
+        **dict.fromkeys(("replay", "skipped", "unable"), ""),
+    }
     assert guest.calls == [f"tool {device}"]
 
 
@@ -77,13 +91,7 @@ def test_the_log_of_xfs_is_replayed_when_its_tool_says_so(guest: Guest, device: 
     assert guest.calls == [f"tool {device}", "mount xfs nouuid", f"tool {device}"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "magic", "dirty"),
-    [
-        ("ext4", (1024 + 0x38, b"\x53\xef"), (1024 + 0x60, b"\x04")),
-        ("btrfs", (65536 + 64, b"_BHRfS_M"), (65536 + 96, b"\x01")),
-    ],
-)
+@pytest.mark.parametrize(("kind", "magic", "dirty"), IN_SUPERBLOCK)
 def test_the_superblock_tells_of_a_log(
     guest: Guest, device: Path, kind: str, magic: tuple[int, bytes], dirty: tuple[int, bytes]
 ) -> None:
@@ -92,8 +100,34 @@ def test_the_superblock_tells_of_a_log(
     check(kind, device)
     assert guest.calls == [f"tool {device}"]
     write(device, *dirty)
+    guest.on_mount = lambda: write(device, dirty[0], b"\0")
     check(kind, device)
     assert guest.calls[1:] == [f"mount {kind} nouuid", f"tool {device}"]
+
+
+@pytest.mark.parametrize(("kind", "magic", "dirty"), IN_SUPERBLOCK)
+def test_a_log_that_stays_allows_no_judgement(
+    guest: Guest, device: Path, kind: str, magic: tuple[int, bytes], dirty: tuple[int, bytes]
+) -> None:
+    write(device, *magic)
+    write(device, *dirty)
+    found = check(kind, device)
+    assert guest.calls == [f"mount {kind} nouuid"]
+    assert (found["rc"], "log is not empty" in found["unable"]) == (None, True)
+
+
+def test_nor_does_a_log_of_xfs_that_stays(guest: Guest, device: Path) -> None:
+    guest.results = [ran(1, DIRTY), ran(1, DIRTY)]
+    found = check("xfs", device)
+    assert (found["rc"], "log is not empty" in found["unable"]) == (None, True)
+
+
+@pytest.mark.parametrize("option", ["ro", "norecovery", "noload", "nologreplay", "rescue=nologreplay"])
+def test_options_that_keep_the_log_are_left_out(guest: Guest, device: Path, option: str) -> None:
+    guest.results = [ran(1, DIRTY), ran(0)]
+    check("xfs", device, f"nouuid,{option},noatime,discard")
+    assert guest.calls[1] == "mount xfs nouuid,discard"
+    assert guest.flags == [1024], "noatime, and not ro"
 
 
 def test_a_log_that_cannot_be_replayed_is_a_finding(guest: Guest, device: Path) -> None:
@@ -109,10 +143,24 @@ def test_a_device_that_takes_no_writes_cannot_be_judged(guest: Guest, device: Pa
     assert (check("xfs", device)["rc"], check("xfs", device.parent / "gone")["rc"]) == (None, None)
 
 
-def test_a_device_that_is_gone_or_a_missing_tool_is_nothing_to_be_run(guest: Guest, device: Path) -> None:
+def test_a_device_that_is_gone_is_nothing_to_be_run(guest: Guest, device: Path) -> None:
     assert "No such file" in check("xfs", device.parent / "gone")["skipped"]
-    guest.results = [ran(127)]
-    assert check("xfs", device)["skipped"] == "the guest has no tool"
+
+
+@pytest.mark.parametrize(
+    ("rc", "reason"),
+    [
+        (-9, "tool was killed by SIGKILL before it came to an end"),
+        (-99, "tool was killed by signal 99 before it came to an end"),
+        (126, "tool cannot be run in the guest: words"),
+        (127, "the guest has no tool, or not all that it needs: words"),
+    ],
+)
+def test_a_checker_that_did_not_run_to_its_end_has_judged_nothing(
+    guest: Guest, device: Path, rc: int, reason: str
+) -> None:
+    guest.results = [ran(rc, b"words\n")]
+    assert check("ext4", device)["unable"] == reason
 
 
 def test_a_check_that_does_not_end_is_an_error(guest: Guest, device: Path) -> None:

@@ -8,8 +8,16 @@ from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
+from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
+
+
+def mounted(resources: Resources, path: str) -> Mount:
+    """Something that is mounted there, and has nothing to be taken down."""
+    mount = Mount(resources, path, path, None)
+    resources.mounts.append(mount)
+    return mount
 
 
 @pytest.fixture

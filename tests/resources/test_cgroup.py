@@ -14,6 +14,7 @@ from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.preparation import unpack
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine, ran
+from tests.resources.conftest import mounted
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_dying_cgroups_are_made_and_released(
 ) -> None:
     cgroup = factory(controllers=["memory"])
     machine.answers["make"] = {"dying": 4, "keeper": 77}
-    pinned = cgroup.make_dying(5, kind="page cache", on=Mount(resources, "/mnt/x", "/mnt/x", None), size="4K")
+    pinned = cgroup.make_dying(5, kind="page cache", on=mounted(resources, "/mnt/x"), size="4K")
     assert repr(pinned) == "<4 of 5 cgroups dying, pinned by page cache>"
     assert machine.arguments("enable") == [(cgroup.path, ["memory"])]
     assert machine.arguments("make")[1] == (2, cgroup.path, 5, "page cache", pinned.place, 4096)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_kernelfs.errors import KernelfsWarning
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import Xfs
@@ -14,7 +15,13 @@ from pytest_kernelfs.resources.fsck import judge
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
 
-CLEAN = {"rc": 0, "output": "Phase 1 - find and verify superblock...\n", "replay": "", "skipped": ""}
+CLEAN = {
+    "rc": 0,
+    "output": "Phase 1 - find and verify superblock...\n",
+    "replay": "",
+    "skipped": "",
+    "unable": "",
+}
 DAMAGED = {
     **CLEAN,
     "rc": 1,
@@ -116,6 +123,16 @@ def test_it_is_checked_on_request(xfs: Xfs, machine: FakeMachine) -> None:
 )
 def test_what_cannot_be_judged_is_no_finding(raw: dict[str, Any]) -> None:
     assert judge({**CLEAN, "output": "", **raw}) == ""
+
+
+@pytest.mark.parametrize("raw", [{"rc": -9, "output": "Phase 3"}, {"rc": None}])
+def test_a_checker_that_came_to_no_judgement_is_warned_of(
+    xfs: Xfs, machine: FakeMachine, resources: Resources, raw: dict[str, Any]
+) -> None:
+    machine.answers["check"] = {**CLEAN, "unable": "xfs_repair was killed by SIGKILL", **raw}
+    with pytest.warns(KernelfsWarning, match=r"the xfs on /dev/loop0 may be .*: xfs_repair was killed"):
+        resources.close()
+    assert resources.findings == []
 
 
 def test_a_long_story_is_cut() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
+from tests.resources.conftest import mounted
 
 
 @pytest.fixture
 def overlay_factory(resources: Resources) -> OverlayFactory:
     """Makes overlays on a mount at /mnt/base."""
-    base = Mount(resources, "/mnt/base", "/mnt/base", None)
+    base = mounted(resources, "/mnt/base")
     return OverlayFactory(resources, lambda: base)
 
 
@@ -113,13 +115,42 @@ def test_mounts_and_paths_can_be_layers(
     overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
 ) -> None:
     below = overlay_factory()
-    mount = Mount(resources, "/mnt/other", "/mnt/other", None)
+    mount = mounted(resources, "/mnt/other")
     overlay = overlay_factory(lower=[below, mount, "/usr"], data_lower=[{"a": "1"}], lower_on=mount)
     assert overlay.lower == [below.path, "/mnt/other", "/usr"]
     (data,) = overlay.data_lower
     assert data.startswith("/mnt/other/")
     assert overlay.upper.startswith("/mnt/base/")
     assert repr(overlay).endswith("lower=3 data_lower=1>")
+
+
+def test_what_it_lies_on_has_to_be_mounted(
+    overlay_factory: OverlayFactory, resources: Resources, machine: FakeMachine
+) -> None:
+    mount = mounted(resources, "/mnt/other")
+    mount.umount()
+    machine.calls.clear()
+    attempts: list[Callable[[], object]] = [
+        lambda: overlay_factory(on=mount),
+        lambda: overlay_factory(lower_on=mount),
+        lambda: overlay_factory(lower=[{"a": "1"}, mount]),
+        lambda: overlay_factory(data_lower=[mount]),
+        lambda: overlay_factory.in_user_namespace(on=mount),
+        lambda: overlay_factory.in_user_namespace(lower=[mount]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(UsageError, match=r"is not mounted; mount it again with mount\(\)"):
+            attempt()
+    assert machine.calls == []
+
+
+def test_so_has_the_tests_own_file_system_after_a_power_cut(
+    overlay_factory: OverlayFactory, resources: Resources
+) -> None:
+    overlay_factory()
+    resources._after_power_cut()
+    with pytest.raises(UsageError, match=r"overlay_factory, on: .* is not mounted"):
+        overlay_factory()
 
 
 def test_a_read_only_overlay_has_no_upper_folder(
@@ -156,7 +187,7 @@ def test_it_can_be_mounted_again_once_it_is_unmounted(
     overlay.mount()
     first, second = machine.arguments("mount_overlay")
     assert first == second
-    assert resources.mounts == [overlay]
+    assert resources.mounts[1:] == [overlay]
 
 
 def test_an_overlay_in_a_user_namespace_is_held_by_a_process(
@@ -186,7 +217,7 @@ def test_text_and_bytes_are_different_layers(overlay_factory: OverlayFactory) ->
 def test_layers_on_different_file_systems_are_not_shared(
     overlay_factory: OverlayFactory, resources: Resources
 ) -> None:
-    other = Mount(resources, "/mnt/other", "/mnt/other", None)
+    other = mounted(resources, "/mnt/other")
     assert overlay_factory().lower != overlay_factory(on=other).lower
 
 
@@ -195,7 +226,7 @@ def test_the_tests_own_file_system_is_asked_for_only_when_it_is_needed(resources
         raise AssertionError("nobody asked for it")
 
     factory = OverlayFactory(resources, default_on)
-    factory(on=Mount(resources, "/mnt/other", "/mnt/other", None))
+    factory(on=mounted(resources, "/mnt/other"))
     with pytest.raises(AssertionError, match="nobody asked"):
         factory()
 
