@@ -192,6 +192,14 @@ def test_the_guest_has_the_time_that_it_waits(resources: Resources, machine: Fak
     assert machine.arguments("freeze") == [(["/c"], True, 300), (["/c"], False, 300)]
 
 
+def test_what_pins_dying_cgroups_lies_on_what_is_mounted(
+    resources: Resources, factory: CgroupFactory
+) -> None:
+    gone = Mount(resources, "/mnt/x", "/mnt/x", None)
+    with pytest.raises(UsageError, match=r"make_dying, on: .* is not mounted"):
+        factory(controllers=["memory"]).make_dying(5, kind="page cache", on=gone)
+
+
 def test_dying_cgroups_are_made_and_released(
     resources: Resources, factory: CgroupFactory, machine: FakeMachine
 ) -> None:

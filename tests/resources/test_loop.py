@@ -54,6 +54,19 @@ def test_on_a_file_system_its_file_lies_there(
     assert device.disk is disk
 
 
+def test_that_has_to_be_mounted(
+    loop_device_factory: LoopDeviceFactory, xfs_factory: XfsFactory, machine: FakeMachine
+) -> None:
+    xfs = xfs_factory()
+    xfs.umount()
+    machine.calls.clear()
+    with pytest.raises(UsageError, match=r"loop_device_factory, on: <xfs .*> is not mounted; mount it again"):
+        loop_device_factory(on=xfs)
+    assert machine.calls == []
+    xfs.mount()
+    assert loop_device_factory(on=xfs).backing.startswith(xfs.path)
+
+
 def test_a_file_goes_though_attaching_failed(
     loop_device_factory: LoopDeviceFactory, machine: FakeMachine, resources: Resources
 ) -> None:

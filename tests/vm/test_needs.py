@@ -69,7 +69,7 @@ def test_overlay_is_asked(vm: VM) -> None:
 
 
 def test_cgroups_are_asked(vm: VM) -> None:
-    there = dict.fromkeys(("v2", "memory", "io", "pids", "v2:cpu", "memory.max"), True)
+    there = dict.fromkeys(("v2", "memory", "io", "pids", "v2:cpu", "perf_event", "memory.max"), True)
     version = vm.kernel.version
     recent = {"memory.peak": version.matches(">=5.19"), "cgroup.kill": version.matches(">=5.14")}
     expected = {**there, **recent, "pids.no_such": False}
