@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -142,8 +142,12 @@ class Run:
             self._pool = MachinePool(self.provider)
         return self._pool
 
-    def power_cut(self, machine: Machine, keep: str, kernel: str | Kernel | None) -> Machine:
+    def power_cut(
+        self, machine: Machine, keep: str, kernel: str | Kernel | None, ready: Callable[[], None]
+    ) -> Machine:
         """Cut the power of the machine handed out; ``kernel`` is a spec, a Kernel, or None for the same.
+
+        ``ready`` is called when all is checked, right before the power goes.
 
         Raises: UsageError, KernelNotFound, InfrastructureError.
         """
@@ -152,7 +156,7 @@ class Run:
             if len(candidates) != 1:
                 raise UsageError(f"vm.power_cut: kernel={kernel!r} names {len(candidates)} kernels; name one")
             kernel = self.kernel(candidates[0])
-        return self.pool.power_cut(machine, keep, kernel or machine.kernel)
+        return self.pool.power_cut(machine, keep, kernel or machine.kernel, ready)
 
     @property
     def machine_spec(self) -> MachineSpec:

@@ -33,7 +33,7 @@ class Entry:
     def __exit__(self, *_exc: object) -> None:
         if self._pipe:
             try:
-                self._read_refusal(os.read(self._pipe[0], 256).decode())
+                self._read_refusal(os.read(self._pipe[0], 256).decode(errors="replace"))
             except BlockingIOError:
                 pass  # nothing was refused
         for handle in (*self._doors, *self._pipe):

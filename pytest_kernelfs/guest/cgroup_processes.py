@@ -220,7 +220,7 @@ def _set(path: str, text: str) -> None:
 
 def _text(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read()
     except OSError:
         return ""

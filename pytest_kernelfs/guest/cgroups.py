@@ -264,7 +264,7 @@ def write_all(writes: list[list[str]]) -> None:
 def read(path: str) -> str:
     """The content of a file of a cgroup. Raises: GuestError."""
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         _say_absent(path)
@@ -301,7 +301,7 @@ def _kernel() -> str:
 
 def _words(path: str) -> list[str]:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read().split()
     except OSError:
         return []

@@ -26,7 +26,7 @@ _IMPLICIT = ("perf_event",)
 def hierarchies() -> dict[str, str]:
     """Where cgroups are mounted: "" -> the mount of version 2, each version 1 controller -> its mount."""
     found: dict[str, str] = {}
-    with open("/proc/mounts") as file:
+    with open("/proc/mounts", errors="replace") as file:
         for line in file:
             _source, point, fstype, options = line.split()[:4]
             if fstype == "cgroup2":
@@ -179,9 +179,9 @@ def _zombies() -> int:
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
-                with open(f"/proc/{pid}/stat") as file:
+                with open(f"/proc/{pid}/stat", errors="replace") as file:
                     ended = file.read().rpartition(")")[2].split()[0] == "Z"
-                with open(f"/proc/{pid}/cgroup") as file:
+                with open(f"/proc/{pid}/cgroup", errors="replace") as file:
                     found += ended and "(deleted)" in file.read()
             except OSError:
                 continue  # it was waited for meanwhile

@@ -41,7 +41,7 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str, shown: 
 
 def _options_of(target: str) -> list[str]:
     """The options of the topmost mount at ``target``; empty if nothing is mounted there."""
-    with open("/proc/self/mounts") as file:
+    with open("/proc/self/mounts", errors="replace") as file:
         found = [fields[3] for fields in map(str.split, file) if fields[1] == target]
     return found[-1].split(",") if found else []
 

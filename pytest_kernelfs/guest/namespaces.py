@@ -159,7 +159,7 @@ def _drop_other_mounts(needed: list[str]) -> None:
 
     It has to be done before the user namespace is entered: the mounts that come with one are locked.
     """
-    with open("/proc/self/mountinfo") as file:
+    with open("/proc/self/mountinfo", errors="replace") as file:
         targets = [line.split(" ")[4] for line in file]
     for target in reversed(targets):
         if target in _SYSTEM or target.startswith(("/proc/", "/sys/", "/dev/")):

@@ -57,7 +57,7 @@ def _filesystem(name: str) -> tuple[str, str]:
 
 
 def _filesystems() -> set[str]:
-    with open("/proc/filesystems") as file:
+    with open("/proc/filesystems", errors="replace") as file:
         return {line.split()[-1] for line in file}
 
 
@@ -231,7 +231,7 @@ def _mounted(source: str, fstype: str, options: str) -> Iterator[str]:
 
 
 def _read(path: str) -> str:
-    with open(path) as file:
+    with open(path, errors="replace") as file:
         return file.read().strip()
 
 

@@ -59,9 +59,8 @@ def start(
         os.close(reader)
     if said != _READY:
         os.waitpid(pid, 0)
-        raise GuestError(
-            f"the {kind} probe in {namespace} could not begin: {said.decode() or 'it was killed'}"
-        )
+        why = said.decode(errors="replace") or "it was killed"
+        raise GuestError(f"the {kind} probe in {namespace} could not begin: {why}")
     return {"pid": pid, "load": load, "longest": duration + patience}
 
 
@@ -79,6 +78,7 @@ def stop(started: dict[str, Any], early: bool) -> dict[str, Any]:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            break
         time.sleep(0.005)
     path = _result_path(pid)
     try:
@@ -132,7 +132,7 @@ def _ksoftirqd() -> list[str]:
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
-                with open(f"/proc/{pid}/comm") as file:
+                with open(f"/proc/{pid}/comm", errors="replace") as file:
                     if file.read().startswith("ksoftirqd/"):
                         found.append(pid)
             except OSError:
@@ -211,12 +211,16 @@ class _Schedule:
     def run(self) -> None:
         parent = os.getppid()
         self.start = time.monotonic()
-        while not self._ending and len(self.sent) < self._count and os.getppid() == parent:
+        # The first is sent even if the end comes before it: a run without probes would prove nothing.
+        while not self.sent or self._goes_on(parent):
             self._receive_until(self.start + len(self.sent) * self._interval)
             self._send()
         deadline = time.monotonic() + self._patience
         while self._awaited and time.monotonic() < deadline:
             self._receive_until(min(deadline, time.monotonic() + _LOOK_S))
+
+    def _goes_on(self, parent: int) -> bool:
+        return not self._ending and len(self.sent) < self._count and os.getppid() == parent
 
     def _send(self) -> None:
         number = len(self.sent)

@@ -168,9 +168,9 @@ def _save(result: dict[str, Any], path: str) -> None:
 
 
 def stop(pid: int, path: str, timeout: float = 30.0) -> str:
-    """End a sampler; gives what it saw, as JSON, or "" if that was taken already.
+    """End a sampler; gives what it saw, as JSON.
 
-    Raises: GuestError if it ended by itself.
+    Raises: GuestError if it left nothing, or does not end.
     """
     try:
         os.kill(pid, signal.SIGTERM)
@@ -185,7 +185,10 @@ def stop(pid: int, path: str, timeout: float = 30.0) -> str:
         with open(path) as file:
             result = file.read()
     except FileNotFoundError:
-        return ""
+        raise GuestError(
+            f"the sampler (pid {pid}) was killed, or what it saw was taken already; a test that ends "
+            "all processes called python ends it, too"
+        ) from None
     os.unlink(path)
     return result
 

@@ -64,7 +64,7 @@ def deleted_but_open(device: int) -> list[tuple[int, str, str]]:
                 link = f"{folder}/fd/{fd}"
                 status = os.stat(link)
                 if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
-                    with open(folder + "/comm") as file:
+                    with open(folder + "/comm", errors="replace") as file:
                         holder = f"{pid} ({file.read().strip()})"
                     size = status.st_blocks * 512
                     found[pid, status.st_ino] = size, os.readlink(link).replace(" (deleted)", ""), holder

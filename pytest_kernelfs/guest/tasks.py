@@ -145,7 +145,7 @@ def _fields(path: str) -> list[bytes]:
 
 
 def _switches(folder: str) -> tuple[str, ...]:
-    with open(folder + "/status") as file:
+    with open(folder + "/status", errors="replace") as file:
         return tuple(line.split()[1] for line in file if "ctxt_switches" in line)
 
 
@@ -180,7 +180,7 @@ def _first_line(path: str) -> str:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read().splitlines()
     except OSError:
         return []

@@ -73,7 +73,7 @@ def _place(folder: str) -> _Place:
 
 def _read(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read()
     except OSError:
         return ""

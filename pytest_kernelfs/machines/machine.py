@@ -46,6 +46,8 @@ class Machine(Protocol):
     kernel: Kernel
     log_start: int
     """The number of the first record in the kernel's log that is this machine's own."""
+    loud: bool
+    """True after sysrq keys that were cut off: the kernel may go on printing all it logs on its console."""
 
     @property
     def alive(self) -> bool:
@@ -126,11 +128,12 @@ class Provider(Protocol):
     def fork_if_room(self, saved: Saved) -> Machine | None:
         """The same, or None if there is no room now; called in other threads."""
 
-    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> Machine:
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel, ready: Callable[[], None]) -> Machine:
         """Cut the power of a machine; gives another of its size that started with ``kernel``.
 
         That has the same disks, by serial number. They hold what had been flushed to them, if ``keep`` is
-        "flushed", or all that had been written to them, if it is "written".
+        "flushed", or all that had been written to them, if it is "written". ``ready`` is called when all is
+        checked, while the machine still answers.
 
         Raises: UsageError, with the machine still running, if a disk has no record of what was flushed;
         as ``start``.

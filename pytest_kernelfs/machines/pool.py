@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -48,7 +49,7 @@ class MachinePool:
         """
         key = (wish, scope)
         self._in_hand = True
-        if self._vm is not None and self._vm.usable and self._key == key:
+        if self._vm is not None and self._vm.usable and self._key == key and not self._vm.machine.loud:
             return self._vm
         self.release()
         self.sweep()
@@ -60,13 +61,13 @@ class MachinePool:
             return self.provider.fork(wish.saved)
         return self.provider.start(wish.kernel, wish.spec)
 
-    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> Machine:
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel, ready: Callable[[], None]) -> Machine:
         """Cut the power of the machine handed out; gives what serves its test, and no other, from now on.
 
         Raises: as the provider's.
         """
         self._key = None
-        return self.provider.power_cut(machine, keep, kernel)
+        return self.provider.power_cut(machine, keep, kernel, ready)
 
     def sweep(self) -> None:
         """Once a run, remove what runs that were killed left behind."""

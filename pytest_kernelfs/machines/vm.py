@@ -21,8 +21,9 @@ _GRACE_S = 10.0
 _CHUNK = 1 << 20
 
 
-# Cuts the power of a machine and gives the one that comes after it: what disks keep, and the kernel for it.
-Cutter = Callable[[Machine, str, "str | Kernel | None"], Machine]
+# Cuts the power of a machine and gives the one that comes after it: what disks keep, the kernel for it, and
+# what to call when all is checked and the power is about to go.
+Cutter = Callable[[Machine, str, "str | Kernel | None", Callable[[], None]], Machine]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ class VM:
     def usable(self) -> bool:
         """False once it died, or left a call unanswered."""
         return self.machine.alive and not self._wedged
+
+    def is_still(self, machine: Machine) -> bool:
+        """Whether that machine can be asked yet: its power was not cut, and it is usable."""
+        return self.machine is machine and self.usable
 
     def give_up(self) -> None:
         """Ask this machine nothing more: it does not answer."""
@@ -250,12 +255,14 @@ class VM:
                 "vm.power_cut: only the machine of the fixture 'vm' can have its power cut; a machine that "
                 "is being prepared is saved, and forks of it can"
             )
-        if self.before_power_cut is not None and self.usable:
-            self.before_power_cut()
-        self.machine = self.cutter(self.machine, keep, kernel)
+        self.machine = self.cutter(self.machine, keep, kernel, self._about_to_lose_power)
         self._wedged = False
         for tell in self.after_power_cut:
             tell()
+
+    def _about_to_lose_power(self) -> None:
+        if self.before_power_cut is not None and self.usable:
+            self.before_power_cut()
 
     def dmesg(self, since: int | None = None) -> list[LogRecord]:
         """The kernel's log from the record number ``since`` on: 0 for all, by default from its start.
@@ -266,7 +273,11 @@ class VM:
         return [LogRecord(**record) for record in self.guest(kmsg.read, since)]
 
     def begin_test(self, name: str) -> None:
-        """Note that another test begins on this machine: what it logs and leaves behind counts from here."""
+        """Note that another test begins on this machine: what it logs and leaves behind counts from here.
+
+        A power cut is no news any more to those of the tests before.
+        """
+        self.after_power_cut.clear()
         self.machine.log_start = int(self.guest(audit.begin, f"kernelfs: {name}"))
 
     def mark_dmesg(self, text: str) -> int:

@@ -178,13 +178,14 @@ def sampling(
     """See ``Probes.sampling``; without ``record`` the report gets nothing of it."""
     _check(names, interval, most, stuck_after)
     vm = resources.vm
+    machine = vm.machine
     sampled = Sampled(names, stuck_after, str(vm.kernel.version))
     unique = list(dict.fromkeys(names))
     handle = vm.guest(sampler.start, unique, float(interval), most, float(stuck_after), kernel_threads)
     try:
         yield sampled
     finally:
-        if vm.usable:
+        if vm.is_still(machine):
             _collect(sampled, vm.guest(sampler.stop, *handle))
             if record and resources.record is not None:
                 for measurement in sampled.measurements:

@@ -269,6 +269,7 @@ class CgroupFactory:
         self._resources = resources
         self._claimed: dict[str, str | None] = {}
         self._root = ""
+        resources.on_power_cut(self._forget)
 
     def __call__(
         self,
@@ -305,6 +306,10 @@ class CgroupFactory:
         self._resources.on_teardown(f"cgroup {made.path}", made.remove)
         made.make(writes)
         return made
+
+    def _forget(self) -> None:
+        self._claimed.clear()
+        self._root = ""
 
     def _root_2(self) -> str:
         if not self._root:

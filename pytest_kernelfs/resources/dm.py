@@ -104,12 +104,14 @@ class DmDevice:
     @contextmanager
     def suspended(self, *, flush: bool = True, freeze: bool = True) -> Iterator[None]:
         """``suspend`` for as long as a ``with`` block lasts."""
+        vm = self.resources.vm
+        machine = vm.machine
         self.suspend(flush=flush, freeze=freeze)
         try:
             yield
         finally:
-            if self.resources.vm.usable:
-                self.resources.vm.guest(dm.resume, self.name, True)
+            if vm.is_still(machine):
+                vm.guest(dm.resume, self.name, True)
 
     @property
     def is_suspended(self) -> bool:

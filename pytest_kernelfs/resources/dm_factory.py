@@ -33,6 +33,7 @@ class DmFactory:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._known: set[str] = set()
+        resources.on_power_cut(self._known.clear)
 
     def linear(self, *, on: BlockDevice, offset: Size = 0, size: Size | None = None) -> DmDevice:
         """A part of a device, ``size`` bytes from ``offset`` on; by default all that follows.

@@ -79,11 +79,13 @@ class Filesystem(Mount):
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Keep it frozen meanwhile."""
+        vm = self.resources.vm
+        machine = vm.machine
         self.freeze()
         try:
             yield
         finally:
-            if self.resources.vm.usable:
+            if vm.is_still(machine):
                 self._thaw_if_frozen()
 
     def shutdown(self, *, write: str = "nothing") -> None:

@@ -114,9 +114,12 @@ class RttWatch:
 
     @property
     def run(self) -> RttRun:
-        """All that was probed. Raises: UsageError inside the block."""
+        """All that was probed. Raises: UsageError inside the block, or if its machine ended in it."""
         if self._run is None:
-            raise UsageError("rtt_watch: the probes are known when the with-block has ended, not inside it")
+            raise UsageError(
+                "rtt_watch: the probes are known when the with-block has ended, not inside it; they are lost "
+                "if the machine dies in it, or loses its power"
+            )
         return self._run
 
 
@@ -191,13 +194,13 @@ class NetnsPair:
         """
         plan = _Plan(kind, _LONGEST_WATCH_S, interval, threshold, patience, port)
         vm = self.resources.vm
-        netem = self._netem
+        machine, netem = vm.machine, self._netem
         started = vm.guest(rtt.start, *self._arguments(plan))
         watch = RttWatch()
         try:
             yield watch
         finally:
-            if vm.usable:
+            if vm.is_still(machine):
                 raw = vm.guest(rtt.stop, started, True, timeout=plan.patience + _GRACE_S)
                 watch._run = self._keep(plan, raw, netem)
 

@@ -68,7 +68,7 @@ class OverlayFactory:
         self._resources = resources
         self._default_on = default_on
         self._layers: dict[tuple[str, int, str], str] = {}
-        resources.vm.after_power_cut.append(self._layers.clear)
+        resources.on_power_cut(self._layers.clear)
 
     def __call__(
         self,

@@ -148,6 +148,7 @@ class BrdFactory:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._made: list[Brd] = []
+        resources.on_power_cut(self._made.clear)
 
     def __call__(self, *, size: Size = "64M") -> Brd:
         """Make a device of ``size`` bytes, the same for all of a test: it belongs to the module.

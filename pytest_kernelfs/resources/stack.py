@@ -41,6 +41,7 @@ class Resources:
         self.latest_on: dict[str, Mount] = {}
         """The file system that was last mounted from each device; the others on it are overwritten."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._forget: list[Callable[[], Any]] = []
         self._numbers = itertools.count(1)
         vm.after_power_cut.append(self._after_power_cut)
 
@@ -52,6 +53,10 @@ class Resources:
         """Have ``undo`` called when the test is over; ``what`` names it in errors."""
         self._undo.append((what, undo))
 
+    def on_power_cut(self, forget: Callable[[], Any]) -> None:
+        """Have ``forget`` called when the machine has lost its power, and another has taken its place."""
+        self._forget.append(forget)
+
     def default_mounts(self) -> list[Mount]:
         """What an assertion means that names no mount: the overlays, or all mounts if there are none."""
         overlays = [mount for mount in self.mounts if mount.kind == "overlay"]
@@ -62,6 +67,8 @@ class Resources:
         self.mounts.clear()
         self.latest_on.clear()
         self._undo.clear()
+        for forget in self._forget:
+            forget()
         for disk in self.disks:
             disk.find_again()
 

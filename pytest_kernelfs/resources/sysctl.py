@@ -25,6 +25,7 @@ class Sysctl:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self._before: dict[str, tuple[str, str]] = {}
+        resources.on_power_cut(self._before.clear)
 
     def __repr__(self) -> str:
         changed = ", ".join(name for name, _ in self._before.values())
@@ -55,12 +56,14 @@ class Sysctl:
     @contextmanager
     def changed(self, changes: Mapping[str, Settable]) -> Iterator[None]:
         """Set several for the length of a block. Raises: GuestCommandError with the kernel's errno."""
+        vm = self.resources.vm
+        machine = vm.machine
         undo = self._write(changes)
         try:
             yield
         finally:
-            if self.resources.vm.usable:
-                self.resources.vm.guest(knobs.restore_sysctls, [(name, value) for _, name, value in undo])
+            if vm.is_still(machine):
+                vm.guest(knobs.restore_sysctls, [(name, value) for _, name, value in undo])
 
     def __getitem__(self, name: str) -> SysctlValue:
         return self.get(name)

@@ -110,11 +110,12 @@ class Tracing:
         vm = self.resources.vm
         name = self.resources.name("kernelfs")
         trace = Trace()
+        machine = vm.machine
         vm.guest(tracing.start, name, events, list(functions), buffer_kb)
         try:
             yield trace
         finally:
-            if vm.usable:
+            if vm.is_still(machine):
                 raw = vm.guest(tracing.stop, name, most)
                 trace.events += sorted(parse(raw["text"]), key=lambda event: event.seconds)
                 trace.lost = raw["lost"] + raw["left_out"]

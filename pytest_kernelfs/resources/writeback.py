@@ -85,11 +85,12 @@ class WritebackWatch:
         if any(name == marked for marked, _, _ in self._marks):
             raise UsageError(f"writeback.watch: there is a phase {name!r} already")
         vm = self._resources.vm
+        machine = vm.machine
         begin = vm.guest(writeback.snapshot)
         try:
             yield
         finally:
-            if vm.usable:
+            if vm.is_still(machine):
                 self._marks.append((name, begin, vm.guest(writeback.snapshot)))
 
     def _finish(self) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
+import time
 from typing import Any
 
 import pytest
 
 from pytest_kernelfs.guest import rtt
+from pytest_kernelfs.guest.dispatch import GuestError
 
 MARK = 0x1234
 
@@ -187,3 +191,24 @@ def test_the_warm_up_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     made.run()
     assert len(made.sent) == 1
     assert not made.answered[0]
+
+
+def test_a_run_that_ends_before_it_began_has_probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(monkeypatch, [0.001])
+    made = rtt._Schedule(wire, 0.01, 10.0, 1.0)  # type: ignore[arg-type]
+    made._end()
+    made.run()
+    assert [number for number, _ in wire.sent] == [0]
+    assert made.answered[0]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_probe_that_does_not_end_is_killed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtt, "_GRACE_S", 0.0)
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(60)
+        os._exit(0)
+    with pytest.raises(GuestError, match="it was killed"):
+        rtt.stop({"pid": pid, "load": {}, "longest": 0.0}, early=False)

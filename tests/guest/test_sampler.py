@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -62,10 +64,18 @@ def test_a_sampler_that_is_stopped_at_once_has_sampled_before_and_after(folder: 
     assert list(folder.iterdir()) == []
 
 
+def test_a_sampler_that_was_killed_is_told() -> None:
+    pid, path = sampler.start(["meminfo"], 60.0, 50, 1.0, False)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(GuestError, match=f"the sampler \\(pid {pid}\\) was killed"):
+        sampler.stop(pid, path)
+
+
 def test_what_was_taken_already_is_not_there_again() -> None:
     handle = sampler.start(["meminfo"], 60.0, 50, 1.0, False)
     assert sampler.stop(*handle)
-    assert sampler.stop(*handle) == ""
+    with pytest.raises(GuestError, match="was taken already"):
+        sampler.stop(*handle)
 
 
 def test_what_a_probe_lacks_is_told_before_anything_runs(

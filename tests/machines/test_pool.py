@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -52,7 +52,10 @@ class FakeProvider:
     def fork_if_room(self, saved: Saved) -> FakeMachine | None:
         return self._make("spare fork", NEW) if self.quick else None
 
-    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> FakeMachine:
+    def power_cut(
+        self, machine: Machine, keep: str, kernel: Kernel, ready: Callable[[], None]
+    ) -> FakeMachine:
+        ready()
         machine.destroy()
         return self._make(f"power_cut {keep}", kernel)
 
@@ -166,11 +169,19 @@ def test_closing_ends_what_was_handed_out(pool: MachinePool, provider: FakeProvi
     assert not provider.made[0].alive
 
 
+def test_a_machine_whose_console_was_left_loud_is_not_shared(pool: MachinePool) -> None:
+    vm = pool.take(WISH, "module")
+    assert pool.take(WISH, "module") is vm
+    cast("FakeMachine", vm.machine).loud = True
+    assert pool.take(WISH, "module") is not vm
+    assert not vm.machine.alive
+
+
 def test_a_machine_after_a_power_cut_serves_its_test_only(pool: MachinePool, provider: FakeProvider) -> None:
     vm = pool.take(WISH, "module")
     before = vm.machine
-    vm.machine = pool.power_cut(before, "flushed", OLD)
-    assert provider.asked[-1] == "power_cut flushed"
+    vm.machine = pool.power_cut(before, "flushed", OLD, lambda: provider.asked.append("ready"))
+    assert provider.asked[-2:] == ["ready", "power_cut flushed"]
     assert vm.kernel.version == OLD.version
     after = pool.take(WISH, "module")
     assert after is not vm

@@ -184,14 +184,16 @@ def test_power_is_cut_by_who_made_the_machine(vm: VM, machine: FakeMachine) -> N
     after = FakeMachine("5.10.262")
 
     def cut(*args: Any) -> FakeMachine:
-        asked.append(args)
+        asked.append(args[:-1])
+        told.append("checked")
+        args[-1]()
         return after
 
     vm.cutter, vm.before_power_cut = cut, lambda: told.append("before")
     vm.after_power_cut.append(lambda: told.append(f"after on {vm.kernel.version}"))
     vm.power_cut(keep="written", kernel="5.10")
     assert asked == [(machine, "written", "5.10")]
-    assert told == ["before", "after on 5.10.262"]
+    assert told == ["checked", "before", "after on 5.10.262"]
     assert vm.machine is after
 
 
@@ -199,9 +201,41 @@ def test_a_machine_that_hangs_is_not_asked_before_its_power_is_cut(vm: VM, machi
     machine.answers["run"] = GuestTimeout("no answer")
     with pytest.raises(GuestTimeout):
         vm.run("hang")
-    vm.cutter, vm.before_power_cut = lambda *_: FakeMachine(), pytest.fail
+
+    def cut(*args: Any) -> FakeMachine:
+        args[-1]()
+        return FakeMachine()
+
+    vm.cutter, vm.before_power_cut = cut, pytest.fail
     vm.power_cut()
     assert vm.usable
+
+
+def test_a_power_cut_that_is_refused_has_noted_nothing(vm: VM, machine: FakeMachine) -> None:
+    def refuse(*_: Any) -> FakeMachine:
+        raise UsageError("no record")
+
+    vm.cutter, vm.before_power_cut = refuse, pytest.fail
+    with pytest.raises(UsageError, match="no record"):
+        vm.power_cut()
+    assert vm.is_still(machine)
+
+
+def test_a_machine_is_the_same_until_its_power_is_cut(vm: VM, machine: FakeMachine) -> None:
+    vm.cutter = lambda *_: FakeMachine()
+    assert vm.is_still(machine)
+    vm.power_cut()
+    assert not vm.is_still(machine)
+    assert vm.is_still(vm.machine)
+    vm.machine.destroy()
+    assert not vm.is_still(vm.machine)
+
+
+def test_tests_before_on_a_machine_hear_of_no_power_cut(vm: VM) -> None:
+    vm.after_power_cut.append(pytest.fail)
+    vm.begin_test("the next")
+    vm.cutter = lambda *_: FakeMachine()
+    vm.power_cut()
 
 
 def test_a_power_cut_that_makes_no_sense_is_refused(vm: VM) -> None:

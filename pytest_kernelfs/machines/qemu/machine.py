@@ -85,6 +85,7 @@ class QemuMachine:
         self._monitor: Monitor | None = None
         self._disks: DiskBay | None = None
         self.log_start = 0
+        self.loud = False
         self._last_console = ""
         self._died: KernelfsError | None = None
 
@@ -178,7 +179,10 @@ class QemuMachine:
             raise self._died or self._explain("before a sysrq key was pressed")
         try:
             with closing(SerialKeys(self.monitor, self._folder, self._process.ended)) as serial:
-                return serial.ask(keys, timeout)
+                self.loud = True
+                text = serial.ask(keys, timeout)
+                self.loud = not serial.level_is_back
+                return text
         except (ChannelLost, InfrastructureError, OSError) as error:
             if not self._process.ended(_LAST_WORDS_S) and panic_text(self.console()) is None:
                 raise InfrastructureError(f"cannot press sysrq keys: {error}") from None

@@ -254,12 +254,15 @@ class QemuProvider:
         with _given_back(slot):
             return self._resume(saved.launch, saved.folder, slot, saved.plugs)
 
-    def power_cut(self, machine: Machine, keep: str, kernel: Kernel) -> QemuMachine:
+    def power_cut(
+        self, machine: Machine, keep: str, kernel: Kernel, ready: Callable[[], None]
+    ) -> QemuMachine:
         """Cut the power of a machine; gives another with its disks, in the room of the first."""
         assert isinstance(machine, QemuMachine)
         plugs = machine.plugs
         power.check(plugs, keep)
         launch = self._launch(kernel, machine.launch.spec)
+        ready()
         try:
             with _given_back(machine.cut_power()) as slot:
                 contents = [power.content(plug, machine.data, keep) for plug in plugs]

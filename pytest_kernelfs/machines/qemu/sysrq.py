@@ -56,6 +56,8 @@ class SerialKeys:
         self._log = (folder / CONSOLE).open("rb")
         self._log.seek(0, os.SEEK_END)
         self._printed = bytearray()
+        self.level_is_back = False
+        """Whether the kernel prints no more on its console than before, once the keys were pressed."""
 
     def close(self) -> None:
         os.close(self._input)
@@ -78,6 +80,7 @@ class SerialKeys:
         whole = all(self._press(key, _NOTHING if key in _ENDING else _CONFIRMED, deadline) for key in keys)
         # The last key sets the level back. That it was taken shows that all before it has been printed.
         whole = whole and self._press(str(CONSOLE_LOGLEVEL), _LEVEL_SET, deadline)
+        self.level_is_back = whole
         text = self._printed[start:]
         if whole:
             del text[text.rfind(b"\n", 0, text.rfind(_LEVEL_BEGIN)) + 1 :]

@@ -82,6 +82,7 @@ def keys(kernel: Kernel, tmp_path: Path) -> Iterator[SerialKeys]:
 def test_what_a_key_prints_is_given_alone(keys: SerialKeys, kernel: Kernel) -> None:
     assert keys.ask("w", 10) == "[ 1.0] sysrq: Show Blocked State\n[ 1.0] task:sync state:D\n"
     assert kernel.pressed == ["9", "w", "5"]
+    assert keys.level_is_back
 
 
 def test_several_keys_are_pressed_in_their_order(keys: SerialKeys, kernel: Kernel) -> None:
@@ -100,6 +101,7 @@ def test_a_kernel_that_takes_no_key_is_told(keys: SerialKeys, words: dict[str, s
     with pytest.raises(GuestTimeout, match=r"took no sysrq key .* within 0\.2 s.*CONFIG_MAGIC_SYSRQ_SERIAL"):
         keys.ask("w", 0.2)
     assert kernel.pressed == ["9"]
+    assert not keys.level_is_back
 
 
 def test_what_does_not_come_to_its_end_is_cut_off(keys: SerialKeys, words: dict[str, str]) -> None:
@@ -107,6 +109,7 @@ def test_what_does_not_come_to_its_end_is_cut_off(keys: SerialKeys, words: dict[
     text = keys.ask("w", 0.5)
     assert "task:sync" in text
     assert text.endswith("[cut off after 0.5 s]\n")
+    assert not keys.level_is_back
 
 
 def test_a_machine_that_ends_is_told(keys: SerialKeys, kernel: Kernel, words: dict[str, str]) -> None:
