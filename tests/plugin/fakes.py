@@ -107,7 +107,7 @@ class FakeProvider:
 
 
 # What the guest says of a file system that it checked.
-SOUND = {"rc": 0, "output": "", "replay": "", "skipped": ""}
+SOUND = {"rc": 0, "output": "", "replay": "", "skipped": "", "unable": ""}
 
 
 class NotedMachine(FakeMachine):
