@@ -15,6 +15,9 @@ ARGS ?=
 # What the example and the tests run on: one of each series that Debian has.
 KERNELS := --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel 7.2
 
+# Two at a time: a machine keeps one processor busy. A file stays together, because its tests may share machines.
+LANES := -n 2 --dist loadfile
+
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
@@ -30,7 +33,7 @@ demo: $(VENV)/.installed
 
 test: test-host
 	$(BIN)/pytest -m "not vm" $(ARGS)
-	$(BIN)/pytest -m vm $(KERNELS) $(ARGS)
+	$(BIN)/pytest -m vm $(KERNELS) $(LANES) $(ARGS)
 
 # Our speed against a plain boot and against virtme-ng; writes docs/benchmarks.md.
 bench: $(VENV)/.installed-bench
