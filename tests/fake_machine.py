@@ -39,7 +39,7 @@ class FakeMachine:
         self.kernel = kernel(version)
         self.alive = True
         self.log_start = 0
-        self.loud = False
+        self.spoiled = False
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.timeouts: list[float] = []
         self._serials = 0

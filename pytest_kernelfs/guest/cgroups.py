@@ -66,27 +66,26 @@ def _say_why_not(controller: str, error: OSError) -> NoReturn:
     ) from None
 
 
-def release(controller: str, target: str) -> None:
+def release(controller: str, target: str) -> bool:
     """Unmount a version 1 hierarchy and wait until version 2 can have its controller again.
 
-    Dying cgroups keep a hierarchy alive, so caches are dropped if some stay. Raises: GuestError.
+    Dying cgroups keep a hierarchy alive, so caches are dropped if some stay. Gives False if it lives on all
+    the same.
     """
     if dying.hierarchies().get(controller) != target:
-        return
+        return True
     left = _wait_for_dying(controller, target, _SOON_S)
     if left:
         dying.drop_caches(3)
         left = _wait_for_dying(controller, target, _RETURN_S)
     syscalls.umount(target)
     os.rmdir(target)
-    deadline = time.monotonic() + _RETURN_S
+    deadline = time.monotonic() + (0.0 if left else _RETURN_S)
     while dying.controllers().get(controller, (0, 0))[0]:
         if time.monotonic() > deadline:
-            raise GuestError(
-                f"the version 1 hierarchy of {controller} was unmounted but lives on: "
-                f"{left} dying cgroups keep it"
-            )
+            return False
         time.sleep(_POLL_S)
+    return True
 
 
 def _wait_for_dying(controller: str, target: str, most: float) -> int:

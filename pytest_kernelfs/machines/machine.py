@@ -46,8 +46,9 @@ class Machine(Protocol):
     kernel: Kernel
     log_start: int
     """The number of the first record in the kernel's log that is this machine's own."""
-    loud: bool
-    """True after sysrq keys that were cut off: the kernel may go on printing all it logs on its console."""
+    spoiled: bool
+    """True if no other test is to have it: sysrq keys were cut off, so that the kernel may go on printing all
+    it logs on its console, or it keeps a cgroup hierarchy that was unmounted."""
 
     @property
     def alive(self) -> bool:

@@ -49,7 +49,7 @@ class MachinePool:
         """
         key = (wish, scope)
         self._in_hand = True
-        if self._vm is not None and self._vm.usable and self._key == key and not self._vm.machine.loud:
+        if self._vm is not None and self._vm.usable and self._key == key and not self._vm.machine.spoiled:
             return self._vm
         self.release()
         self.sweep()

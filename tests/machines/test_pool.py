@@ -169,10 +169,10 @@ def test_closing_ends_what_was_handed_out(pool: MachinePool, provider: FakeProvi
     assert not provider.made[0].alive
 
 
-def test_a_machine_whose_console_was_left_loud_is_not_shared(pool: MachinePool) -> None:
+def test_a_spoiled_machine_is_not_shared(pool: MachinePool) -> None:
     vm = pool.take(WISH, "module")
     assert pool.take(WISH, "module") is vm
-    cast("FakeMachine", vm.machine).loud = True
+    cast("FakeMachine", vm.machine).spoiled = True
     assert pool.take(WISH, "module") is not vm
     assert not vm.machine.alive
 

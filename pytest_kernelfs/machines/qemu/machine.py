@@ -85,7 +85,7 @@ class QemuMachine:
         self._monitor: Monitor | None = None
         self._disks: DiskBay | None = None
         self.log_start = 0
-        self.loud = False
+        self.spoiled = False
         self._last_console = ""
         self._died: KernelfsError | None = None
 
@@ -179,9 +179,9 @@ class QemuMachine:
             raise self._died or self._explain("before a sysrq key was pressed")
         try:
             with closing(SerialKeys(self.monitor, self._folder, self._process.ended)) as serial:
-                self.loud = True
+                before, self.spoiled = self.spoiled, True
                 text = serial.ask(keys, timeout)
-                self.loud = not serial.level_is_back
+                self.spoiled = before or not serial.level_is_back
                 return text
         except (ChannelLost, InfrastructureError, OSError) as error:
             if not self._process.ended(_LAST_WORDS_S) and panic_text(self.console()) is None:
