@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs import VM, Kernel, Xfs
+from pytest_kernelfs import VM, Xfs
 from pytest_kernelfs.bundle import evidence
 from pytest_kernelfs.bundle.evidence import DEADLINE_S, DESCRIPTIONS, Evidence, gather
 from pytest_kernelfs.errors import GuestTimeout, KernelPanic
@@ -18,12 +18,6 @@ BY_THE_HOST = {"failure.txt", "tools.txt", "host.txt"}
 FROM_OUTSIDE = {"console.log", "sysrq-w.txt", "sysrq-l.txt", "sysrq-t.txt", "kernel-config.txt"}
 # Beside the deadline itself: a busy host may be late to notice that it is over.
 LATE_S = 15.0
-
-
-@pytest.fixture
-def oldest_or_newest(kernel: Kernel) -> None:
-    if not (kernel.version.matches("<5.11") or kernel.version.matches(">=7.0")):
-        pytest.skip("takes long: it runs on the oldest and the newest kernel")
 
 
 def _freeze_everything() -> None:

@@ -8,19 +8,12 @@ import time
 
 import pytest
 
-from pytest_kernelfs import VM, Kernel, NetnsPair
+from pytest_kernelfs import VM, NetnsPair
 from pytest_kernelfs.errors import GuestCommandError
 
 BUSY_S = 2.0
 # The scheduler may give other tasks a twentieth of each second, and with it ksoftirqd.
 STALLED_S = 0.6
-
-
-@pytest.fixture
-def oldest_or_newest(kernel: Kernel) -> None:
-    """A machine of another size is booted for this, so not on each kernel."""
-    if kernel.version.matches(">=5.11,<7.0"):
-        pytest.skip("the oldest and the newest kernel show the difference")
 
 
 def occupy(processor: int, seconds: float) -> None:
