@@ -40,16 +40,24 @@ def writeback(resources: Resources) -> Writeback:
 
 
 def set_to(machine: FakeMachine) -> dict[str, str]:
-    ((changes,),) = machine.arguments("write_sysctls")
-    return dict(changes)
+    """What each knob was set to last."""
+    return {name: value for (changes,) in machine.arguments("write_sysctls") for name, value in changes}
 
 
 def test_data_is_held_up_to_a_share_of_the_memory(writeback: Writeback, machine: FakeMachine) -> None:
     assert writeback.hold() == 600 * MIB
     changes = set_to(machine)
-    assert changes["vm.dirty_writeback_centisecs"] == "0"
+    assert changes["vm.dirty_writeback_centisecs"] == "360000"
     assert changes["vm.dirty_background_bytes"] == str(600 * MIB)
     assert int(changes["vm.dirty_bytes"]) > 600 * MIB
+
+
+def test_flushers_are_woken_now_so_that_none_is_due_later(writeback: Writeback, machine: FakeMachine) -> None:
+    writeback.hold()
+    intervals = [
+        dict(changes).get("vm.dirty_writeback_centisecs") for (changes,) in machine.arguments("write_sysctls")
+    ]
+    assert intervals == ["0", "360000"]
 
 
 def test_data_is_held_up_to_what_was_asked_for(writeback: Writeback, machine: FakeMachine) -> None:
