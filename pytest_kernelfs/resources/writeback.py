@@ -151,9 +151,9 @@ class Writeback:
                 "vm.dirty_background_bytes": size,
             }
         )
-        # With an interval of 0, the first dirty inode of a device wakes its flusher at once, and a device that
-        # has written nothing lately has no share of the background limit: it would be flushed. From 0 to
-        # anything else wakes all flushers now, and none is due before an hour has passed.
+        # With an interval of 0 the first dirty inode of a device wakes its flusher at once, and a device
+        # that has written nothing lately has no share of the background limit: it would be flushed. From 0
+        # to anything else wakes all flushers now, and none is due before an hour has passed.
         self._sysctl.set("vm.dirty_writeback_centisecs", _HOUR_CENTISECS)
         return size
 
