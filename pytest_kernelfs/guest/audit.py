@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import kmsg
+from pytest_kernelfs.guest import files, filesystems, kmsg
 
 _State = Dict[str, int]  # noqa: UP006   # what is there -> how often
 
@@ -146,7 +146,7 @@ def _story(records: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
 
 def taint() -> int:
     """The kernel's taint bits; see Documentation/admin-guide/tainted-kernels.rst."""
-    return int(_read("/proc/sys/kernel/tainted") or 0)
+    return int(files.text("/proc/sys/kernel/tainted") or 0)
 
 
 def left_behind(patience: float) -> list[str]:
@@ -191,11 +191,11 @@ def _block_devices() -> list[str]:
     found = []
     for name in os.listdir("/sys/block"):
         if name.startswith("loop"):
-            backing = _read(f"/sys/block/{name}/loop/backing_file")
+            backing = files.text(f"/sys/block/{name}/loop/backing_file")
             if backing:
                 found.append(f"loop device: /dev/{name} on {backing}")
         elif name.startswith("dm-"):
-            found.append(f"device-mapper device: {_read(f'/sys/block/{name}/dm/name')} (/dev/{name})")
+            found.append(f"device-mapper device: {files.text(f'/sys/block/{name}/dm/name')} (/dev/{name})")
     return found
 
 
@@ -222,7 +222,7 @@ def _network_namespaces() -> list[str]:
         if pid.isdigit():
             try:
                 if os.readlink(f"/proc/{pid}/ns/net") != ours:
-                    found.append(f"network namespace: of process {pid} ({_read(f'/proc/{pid}/comm')})")
+                    found.append(f"network namespace: of process {pid} ({files.text(f'/proc/{pid}/comm')})")
             except OSError:
                 continue  # it ended, or is a kernel thread
     return found
@@ -233,20 +233,12 @@ def _modules_in_use() -> _State:
 
     A superblock whose mount is gone from sight (unmounted lazily, in a lost namespace) shows only here.
     """
-    known = {line.split()[-1] for line in _read("/proc/filesystems").splitlines()}
+    known = filesystems.kinds()
     found: _State = {}
-    for line in _read("/proc/modules").splitlines():
+    for line in files.text("/proc/modules").splitlines():
         name, _size, count, users = line.split()[:4]
         # A kernel that cannot unload modules counts nothing, and shows "-".
         if name in known and count.isdigit():
             holders = sum(bool(user) for user in users.strip("-").split(","))
             found[f"file system still in use: {name}"] = int(count) - holders
     return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 
+from pytest_kernelfs.guest import files
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/loop.h
@@ -53,7 +54,7 @@ def find_disk(serial: str, size: int, timeout: float = 10.0) -> str:
     deadline = time.monotonic() + timeout
     while True:
         for name in os.listdir(_SYS + "/block"):
-            if _read(f"{_SYS}/block/{name}/serial") == serial and _size(name) == size:
+            if files.text(f"{_SYS}/block/{name}/serial") == serial and _size(name) == size:
                 path = "/dev/" + name
                 if os.path.exists(path):
                     return path
@@ -135,15 +136,15 @@ def _loop_problem(path: str, backing: str, read_only: bool, direct_io: bool, sec
     """What a loop device is not, that was asked for; "" if it is all that."""
     folder = _SYS + "/block/" + os.path.basename(path)
     # Old kernels (5.10) take larger sectors below for granted, and fail the requests later.
-    if direct_io and (_read(folder + "/loop/dio") != "1" or _sectors_below(backing) > sector_size):
+    if direct_io and (files.text(folder + "/loop/dio") != "1" or _sectors_below(backing) > sector_size):
         return (
             f"this kernel does no direct I/O with sectors of {sector_size} bytes to {_what_holds(backing)}; "
             "do without direct_io, or give it another file system or a larger sector_size"
         )
-    sectors = _read(folder + "/queue/logical_block_size")
+    sectors = files.text(folder + "/queue/logical_block_size")
     if sectors != str(sector_size):
         return f"its sectors have {sectors} bytes, not {sector_size}"
-    if read_only and _read(folder + "/ro") != "1":
+    if read_only and files.text(folder + "/ro") != "1":
         return "it is not read-only"
     return ""
 
@@ -159,7 +160,7 @@ def _what_holds(backing: str) -> str:
 
 def _sectors_below(backing: str) -> int:
     """The size in bytes of the sectors that a device has, or that which a file lies on; 0 in memory."""
-    return int(_read(f"{_SYS}/dev/block/{_device_number(backing)}/queue/logical_block_size") or 0)
+    return int(files.text(f"{_SYS}/dev/block/{_device_number(backing)}/queue/logical_block_size") or 0)
 
 
 def _device_number(path: str) -> str:
@@ -221,7 +222,7 @@ def disk_below(path: str) -> str:
         name = os.path.basename(os.path.realpath(f"{_SYS}/dev/block/{number}"))
         if not os.path.exists(_SYS + "/block/" + name):
             return ""
-        backing = _read(f"{_SYS}/block/{name}/loop/backing_file")
+        backing = files.text(f"{_SYS}/block/{name}/loop/backing_file")
         if not backing or not os.path.exists(backing):
             return name
         number = _device_number(backing)
@@ -232,16 +233,8 @@ def disk_below(path: str) -> str:
 
 def bytes_written(name: str) -> int:
     """Bytes written to a block device since it appeared; the unit of its statistics is 512 bytes."""
-    return int(_read(f"{_SYS}/block/{name}/stat").split()[6]) * 512
+    return int(files.text(f"{_SYS}/block/{name}/stat").split()[6]) * 512
 
 
 def _size(name: str) -> int:
-    return int(_read(f"{_SYS}/block/{name}/size") or 0) * 512
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return int(files.text(f"{_SYS}/block/{name}/size") or 0) * 512

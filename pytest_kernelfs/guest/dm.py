@@ -231,9 +231,7 @@ def _tried(
     try:
         return _ask(command, name, data, flags, targets, room)
     except OSError as error:
-        said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
-        heard = f"the kernel said: {said}" if said else "the kernel logged nothing about it"
-        raise GuestError(f"device-mapper cannot {what}: {error.strerror}; {heard}") from None
+        raise GuestError(f"device-mapper cannot {what}: {error.strerror}; {kmsg.heard(log)}") from None
     finally:
         os.close(log)
 

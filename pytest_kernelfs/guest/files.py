@@ -27,6 +27,15 @@ def get(path: str, offset: int = 0, size: int = -1) -> bytes:
         return file.read(size)
 
 
+def text(path: str) -> str:
+    """What a file of /proc or /sys says, without the blanks around it; "" if it cannot be read."""
+    try:
+        with open(path, errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def write(path: str, size: int) -> float:
     """Write ``size`` bytes of incompressible data; gives the seconds it took.
 

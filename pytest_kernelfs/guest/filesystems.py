@@ -7,7 +7,7 @@ import fcntl
 import os
 import struct
 
-from pytest_kernelfs.guest import mounts, syscalls
+from pytest_kernelfs.guest import files, mounts, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/fs.h; the last has the same number in XFS, ext4 and f2fs.
@@ -19,10 +19,14 @@ _GOING_DOWN = 0x8004587D
 SHUTDOWNS = {"all": 0, "log": 1, "nothing": 2}
 
 
+def kinds() -> set[str]:
+    """The types of file systems that the kernel can mount without loading anything."""
+    return {line.split()[-1] for line in files.text("/proc/filesystems").splitlines()}
+
+
 def known(fstype: str) -> bool:
     """Whether the kernel can mount file systems of this type without loading anything."""
-    with open("/proc/filesystems") as file:
-        return any(line.split()[-1] == fstype for line in file)
+    return fstype in kinds()
 
 
 def freeze(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -54,6 +55,12 @@ def read_from(handle: int, most: int = 1 << 30) -> list[dict[str, Any]]:
             continue  # records were overwritten while we read; go on with the oldest there is
         found.append(_parse(raw.decode("utf-8", "replace")))
     return found
+
+
+def heard(handle: int, before: Sequence[str] = ()) -> str:
+    """What an open log tells of a refusal, in words, behind what the kernel said elsewhere."""
+    said = [*before, *(record["text"] for record in read_from(handle)[-4:])]
+    return f"the kernel said: {' | '.join(said)}" if said else "the kernel logged nothing about it"
 
 
 def _parse(raw: str) -> dict[str, Any]:

@@ -32,9 +32,7 @@ def _mount(source: str, target: str, fstype: str, flags: int, data: str, shown: 
     try:
         syscalls.mount(source, target, fstype, flags, data)
     except OSError as error:
-        said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
-        heard = f"the kernel said: {said}" if said else "the kernel logged nothing about it"
-        raise GuestError(f"{shown}: {error.strerror}; {heard}") from None
+        raise GuestError(f"{shown}: {error.strerror}; {kmsg.heard(log)}") from None
     finally:
         os.close(log)
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pytest_kernelfs.guest import dying, files, kmsg, namespaces, overlay, syscalls
+from pytest_kernelfs.guest import dying, files, filesystems, kmsg, namespaces, overlay, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 MET, UNMET, UNCLEAR = "met", "unmet", "unclear"
@@ -51,18 +51,13 @@ def settle(kind: str, value: str) -> tuple[str, str]:
 
 
 def _filesystem(name: str) -> tuple[str, str]:
-    if name in _filesystems():
+    if name in filesystems.kinds():
         return MET, ""
     return UNMET, f"has no file system {name}"
 
 
-def _filesystems() -> set[str]:
-    with open("/proc/filesystems", errors="replace") as file:
-        return {line.split()[-1] for line in file}
-
-
 def _overlay(feature: str) -> tuple[str, str]:
-    if "overlay" not in _filesystems():
+    if "overlay" not in filesystems.kinds():
         return UNMET, "has no file system overlay"
     if feature in ("lowerdir+", "datadir+"):
         if overlay.appends():

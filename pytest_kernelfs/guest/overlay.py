@@ -94,11 +94,9 @@ def attempt(plan: Plan) -> str:
 
 def explain(plan: Plan, refused: Refused, log: int) -> str:
     """What was tried and what the kernel said, also in its ``log``, opened before."""
-    said = refused.said + [record["text"] for record in kmsg.read_from(log)[-4:]]
-    heard = f"the kernel said: {' | '.join(said)}" if said else "the kernel logged nothing about it"
     return (
         f"mount -t overlay -o '{_shown(plan)}' overlay {plan.target} ({refused.api} mount API): "
-        f"{os.strerror(refused.number)}; {heard}{_hint(plan, refused)}"
+        f"{os.strerror(refused.number)}; {kmsg.heard(log, refused.said)}{_hint(plan, refused)}"
     )
 
 
