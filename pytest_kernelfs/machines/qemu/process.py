@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kernelfs.cache import explain_os_errors
@@ -16,6 +18,14 @@ from pytest_kernelfs.tools import need
 _OOM_SCORE = "500"
 _STDERR = "qemu.stderr"
 _FREEZE_S = 5.0
+# An owner that died before its child asked for the signal will never send one.
+_STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The same command, to be started by this process: it gets SIGKILL when the thread that starts it ends."""
+    alone = ["sh", "-c", _STILL_OURS, str(os.getpid()), *command]
+    return [str(need("setpriv")), "--pdeathsig", "KILL", *alone]
 
 
 class QemuProcess:
@@ -29,10 +39,9 @@ class QemuProcess:
         """Raises: InfrastructureError if it cannot be started."""
         self._folder = folder
         self._ending = threading.Lock()
-        guarded = [str(need("setpriv")), "--pdeathsig", "KILL", *command]
         with explain_os_errors("start a machine", folder), (folder / _STDERR).open("wb") as stderr:
             self._process = subprocess.Popen(
-                guarded,
+                guarded(command),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.lease import ProcessId
-from pytest_kernelfs.machines.qemu.process import QemuProcess
+from pytest_kernelfs.machines.qemu.process import QemuProcess, guarded
 
 OWNER = """
 import sys
@@ -82,13 +82,24 @@ def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
-        # Until setpriv has become the machine, the machine is not bound to its owner; leases are for that.
+        # Not before it runs is it bound to its owner.
         wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
         machine = ProcessId.of(pid)
         assert machine.alive
         owner.send_signal(signal.SIGKILL)
         owner.wait()
     wait_until(lambda: not machine.alive)
+
+
+def test_it_does_not_begin_when_its_owner_died_while_it_was_started(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    command = guarded(["touch", str(began)])
+    assert subprocess.run(command, check=False).returncode == 0
+    assert began.exists()
+    began.unlink()
+    # The shell between stands for whoever adopts a child whose parent is gone.
+    subprocess.run(["sh", "-c", '"$@"; true', "sh", *command], check=True)
+    assert not began.exists()
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
