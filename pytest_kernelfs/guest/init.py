@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import struct
 import time
 from typing import NoReturn
+
+from pytest_kernelfs.guest import conversation
 
 PORT_NAME = "kernelfs"
 WAITING = "waiting for the host"
@@ -40,49 +41,25 @@ _ENVIRONMENT = {
 }
 
 
-class PortIO:
-    """The machine's end of the channel, in the form that execnet asks for.
+class PortIO(conversation.DescriptorIO):
+    """The machine's end of the channel.
 
     The first read waits for a host to connect. A machine is saved while it waits there, with all that a
     conversation needs in place: an emulated processor translates whatever a fork has left to do.
     """
 
     def __init__(self, last_was_killed: bool = False) -> None:
-        from execnet.gateway_base import get_execmodel
-
-        self._port = -1
+        super().__init__(-1)
         self._hang_up = last_was_killed
-        self.execmodel = get_execmodel("thread")
 
     def read(self, numbytes: int) -> bytes:
-        """Exactly that many bytes. The conversation ends with the process when the host has gone."""
-        if self._port < 0:
-            self._port = _wait_for_host(to_speak=not self._hang_up)
+        if self.descriptor < 0:
+            self.descriptor = _wait_for_host(to_speak=not self._hang_up)
             if self._hang_up:
                 # The host still waits for the conversation that was killed, and sees no end of it: a port
                 # has no hang-up. What is no message ends its side.
                 self.write(_NO_MESSAGE)
-        parts = []
-        while numbytes:
-            part = os.read(self._port, numbytes)
-            if not part:
-                os._exit(0)
-            parts.append(part)
-            numbytes -= len(part)
-        return b"".join(parts)
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._port, view) :]
-
-    def close_read(self) -> None:
-        os._exit(0)
-
-    close_write = kill = close_read
-
-    def wait(self) -> int | None:
-        return None
+        return super().read(numbytes)
 
 
 def log(message: str) -> None:
@@ -96,16 +73,16 @@ def main() -> NoReturn:
     os.environ.update(_ENVIRONMENT)
     _mount_all()
     _load_modules()
-    _import_all()
-    conversation, was_killed = 0, False
+    conversation.import_all()
+    talking, was_killed = 0, False
     while True:
-        if not conversation:
-            conversation = os.fork()
-            if not conversation:
-                _converse_and_exit(was_killed)
+        if not talking:
+            talking = os.fork()
+            if not talking:
+                conversation.converse_and_exit(PortIO(was_killed), log)
         pid, status = os.wait()
-        if pid == conversation:
-            conversation, was_killed = 0, os.WIFSIGNALED(status)
+        if pid == talking:
+            talking, was_killed = 0, os.WIFSIGNALED(status)
 
 
 def _mount_all() -> None:
@@ -140,52 +117,6 @@ def _load_modules() -> None:
         return
     if names:
         subprocess.call(["modprobe", "-a", "-q", *names], stdin=subprocess.DEVNULL)
-
-
-def _import_all() -> None:
-    """Import what conversations use, once: each inherits it, and so does every fork of this machine."""
-    import importlib
-    import pkgutil
-
-    import pytest_kernelfs.guest as package
-
-    for name in ("execnet.gateway_base", "queue", "subprocess", "threading", "json", "tempfile", "shutil"):
-        importlib.import_module(name)
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-    from pytest_kernelfs.guest import dispatch, files
-
-    files.pregenerate()
-    dispatch.compile_once(dispatch.CALL + "\n", "<remote exec>", "exec")
-
-
-def _converse_and_exit(last_was_killed: bool) -> NoReturn:
-    from execnet import gateway_base
-
-    from pytest_kernelfs.guest import dispatch, oom
-
-    os.setsid()
-    oom.protect()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        _remember()
-        # execnet compiles what it is sent, which for us is always the same line.
-        vars(gateway_base)["compile"] = dispatch.compile_once
-        gateway_base.serve(PortIO(last_was_killed), id="guest")
-    except BaseException as error:
-        log(f"conversation ended: {error!r}")
-    finally:
-        os._exit(0)
-
-
-def _remember() -> None:
-    """Note what is there before the test; what goes wrong with that must not keep a kernel from its tests."""
-    from pytest_kernelfs.guest import audit
-
-    try:
-        audit.remember()
-    except Exception as error:
-        log(f"cannot note what is there before the test: {error!r}")
 
 
 def _wait_for_host(to_speak: bool) -> int:

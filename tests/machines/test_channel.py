@@ -23,9 +23,9 @@ from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_pay
 # The guest's own conversation, on a socket for a port.
 GUEST = """
 import sys
-from pytest_kernelfs.guest import init
+from pytest_kernelfs.guest import conversation, init
 init._wait_for_host = lambda to_speak: int(sys.argv[1])
-init._converse_and_exit(last_was_killed=sys.argv[2] == "killed")
+conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), init.log)
 """
 PATIENCE_S = 20.0
 
