@@ -37,7 +37,7 @@ def boots(provider: QemuProvider, kernel: Kernel, spec: MachineSpec, count: int)
     """Cold boots of our own initramfs, up to the first answered call."""
     launch = Launch(
         find_qemu(),
-        provider.prove(kernel).name,
+        provider.accelerator(kernel).name,
         kernel,
         build_initramfs(provider.cache, kernel),
         spec,
@@ -62,7 +62,7 @@ def virtme_ng(provider: QemuProvider, kernel: Kernel, count: int) -> list[Measur
         print("virtme-ng is not installed: left out")
         return []
     command = [str(program), "-v", "-r", str(kernel.image), "--force-9p"]
-    if provider.prove(kernel).name == "tcg":
+    if provider.accelerator(kernel).name == "tcg":
         command.append("--disable-kvm")
     environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     samples = []

@@ -209,7 +209,7 @@ def fetch_kernels(settings: KernelSettings, specs: Sequence[str]) -> None:
     with shown_progress(sys.stderr) as progress:
         resolver = Resolver(replace(settings, progress=progress))
         fetched = [resolver.fetch(candidate) for candidate in resolver.resolve(specs)]
-    for line in _columns([[kernel.id, kernel.release, str(kernel.image)] for kernel in fetched]):
+    for line in _columns([[kernel.id, kernel.release, str(kernel.boot_image)] for kernel in fetched]):
         click.echo(line)
     _tell_notes(resolver)
 
@@ -255,13 +255,13 @@ def _cached_row(kernel: Kernel) -> list[str]:
 
 def _days_unused(kernel: Kernel) -> float:
     """Each use touches the kernel's folder."""
-    return (time.time() - kernel.image.parent.stat().st_mtime) / 86400
+    return (time.time() - kernel.boot_image.parent.stat().st_mtime) / 86400
 
 
 def _disk_usage(kernel: Kernel) -> int:
     from pytest_kernelfs.kernels.store import disk_usage
 
-    return disk_usage(kernel.image.parent)
+    return disk_usage(kernel.boot_image.parent)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

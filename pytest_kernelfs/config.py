@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.providers import DEFAULT, HYPERVISORS, ProviderOptions
 from pytest_kernelfs.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 ISOLATIONS = ("test", "class", "module", "session")
-PROVIDERS = ("qemu",)
 FLAVOURS = ("cloud", "amd64", "rt")
 KEEPS = ("never", "failed", "always")
 # Below this no distribution kernel reaches its init with our root in memory.
@@ -45,11 +46,39 @@ class Option:
 
 
 OPTIONS = (
-    Option("--kernelfs-provider", "kernelfs_provider", "qemu", "what runs the machines: qemu", "NAME"),
+    Option(
+        "--kernelfs-provider", "kernelfs_provider", DEFAULT,
+        "what runs the machines: qemu, libvirt, vagrant, ssh, local, or a provider of another plugin", "NAME",
+    ),
+    Option(
+        "--kernelfs-image", "kernelfs_image", "",
+        "disk image whose system is booted with the kernel under test, instead of our own root", "FILE",
+    ),
+    Option(
+        "--kernelfs-libvirt-uri", "kernelfs_libvirt_uri", "qemu:///session",
+        "provider libvirt: the hypervisor to connect to", "URI",
+    ),
+    Option(
+        "--kernelfs-vagrant-box", "kernelfs_vagrant_box", "", "provider vagrant: the box to start", "NAME"
+    ),
+    Option(
+        "--kernelfs-vagrant-folder", "kernelfs_vagrant_folder", "",
+        "provider vagrant: a folder with a Vagrantfile of your own", "DIR",
+    ),
+    Option(
+        "--kernelfs-vagrant-hypervisor", "kernelfs_vagrant_hypervisor", HYPERVISORS[0],
+        "provider vagrant: what Vagrant runs machines with, libvirt or virtualbox", "NAME",
+    ),
+    Option(
+        "--kernelfs-ssh", "kernelfs_ssh", "",
+        "provider ssh: the machine to run tests on, as for ssh: host, user@host or ssh://user@host:port",
+        "DESTINATION",
+    ),
     Option("--kernelfs-accel", "kernelfs_accel", "auto", "auto (KVM if it is proved to work), kvm or tcg"),
     Option(
-        "--kernelfs-isolation", "kernelfs_isolation", "test",
-        "which tests share a machine: those of a test, class, module or session", "SCOPE",
+        "--kernelfs-isolation", "kernelfs_isolation", "",
+        "which tests share a machine: those of a test, class, module or session (default: test where a fresh "
+        "machine is cheap, else session)", "SCOPE",
     ),
     Option("--kernelfs-memory", "kernelfs_memory", "1G", "memory of a machine, such as 512M or 2G", "SIZE"),
     Option("--kernelfs-cpus", "kernelfs_cpus", "1", "processors of a machine", "N"),
@@ -90,14 +119,19 @@ OPTIONS = (
 class Config:
     """``memory`` is in bytes, ``boot_timeout`` in seconds; no ``specs`` mean the default kernel.
 
+    ``isolation`` is None where the provider's own is to count. ``share`` are texts DIR[:GUEST].
+
     ``explicit`` tells that the specs were typed on the command line.
     """
 
     specs: tuple[str, ...]
     explicit: bool
     provider: str
+    providers: ProviderOptions
     accel: str
-    isolation: str
+    isolation: str | None
+    image: Path | None
+    share: tuple[str, ...]
     memory: int
     cpus: int
     max_vms: int | None
@@ -129,6 +163,20 @@ def add_options(parser: pytest.Parser) -> None:
         "--kernelfs-offline", action="store_true", default=None, dest="kernelfs_offline", help=offline
     )
     parser.addini("kernelfs_offline", offline, type="bool", default=False)
+    local = "provider local: tests may work on this host's own kernel, as root"
+    group.addoption(
+        "--kernelfs-allow-local", action="store_true", default=False, dest="kernelfs_allow_local", help=local
+    )
+    share = "folder to bring into every machine, repeatable; GUEST is its absolute path there"
+    group.addoption(
+        "--kernelfs-share",
+        action="append",
+        default=[],
+        metavar="DIR[:GUEST]",
+        dest="kernelfs_share",
+        help=share,
+    )
+    parser.addini("kernelfs_share", share, type="linelist", default=[])
     require = "a need (marker kernel_needs) that a kernel does not meet is an error instead of a skip"
     group.addoption(
         "--kernelfs-require", action="store_true", default=None, dest="kernelfs_require", help=require
@@ -151,9 +199,14 @@ def read(config: pytest.Config) -> Config:
     return Config(
         specs=tuple(spec.strip() for spec in typed or _ini_specs(config)),
         explicit=bool(typed),
-        provider=values["kernelfs_provider"].one_of(PROVIDERS),
+        provider=values["kernelfs_provider"].text,
+        providers=_provider_options(config, values),
         accel=values["kernelfs_accel"].one_of(ACCELERATORS),
-        isolation=values["kernelfs_isolation"].one_of(ISOLATIONS),
+        isolation=values["kernelfs_isolation"].one_of(ISOLATIONS)
+        if values["kernelfs_isolation"].text
+        else None,
+        image=values["kernelfs_image"].path(config.rootpath),
+        share=_shares(config),
         memory=values["kernelfs_memory"].memory(),
         cpus=values["kernelfs_cpus"].count(MOST_CPUS),
         max_vms=None
@@ -174,6 +227,23 @@ def read(config: pytest.Config) -> Config:
 
 def _ini_specs(config: pytest.Config) -> list[str]:
     return [part for value in config.getini("kernelfs_kernels") for part in value.split(",") if part]
+
+
+def _provider_options(config: pytest.Config, values: Mapping[str, _Value]) -> ProviderOptions:
+    return ProviderOptions(
+        ssh=values["kernelfs_ssh"].text,
+        libvirt_uri=values["kernelfs_libvirt_uri"].text,
+        allow_local=config.getoption("kernelfs_allow_local"),
+        vagrant_box=values["kernelfs_vagrant_box"].text,
+        vagrant_folder=values["kernelfs_vagrant_folder"].path(config.rootpath),
+        vagrant_hypervisor=values["kernelfs_vagrant_hypervisor"].one_of(HYPERVISORS),
+    )
+
+
+def _shares(config: pytest.Config) -> tuple[str, ...]:
+    """Those of the command line, else those of the ini file, whose folders are below the root folder."""
+    typed = config.getoption("kernelfs_share")
+    return tuple(typed or (str(config.rootpath / text) for text in config.getini("kernelfs_share")))
 
 
 def _cache_root(text: str) -> Path:
@@ -200,6 +270,10 @@ class _Value:
             self._named, self.text = f"the environment variable {option.variable}", variable
         else:
             self._named, self.text = f"the ini setting {option.ini}", str(config.getini(option.ini))
+
+    def path(self, root: Path) -> Path | None:
+        """The same as ``folder``; None if nothing is given."""
+        return self.folder(root) if self.text else None
 
     def folder(self, root: Path) -> Path:
         """A path; relative to where pytest was started, or to ``root`` if it stands in the ini file."""

@@ -41,6 +41,10 @@ class NeedUnmet(KernelfsError):
     """A test needs what this kernel does not have, and the run demands that needs be met."""
 
 
+class Unsupported(KernelfsError):
+    """The machine provider cannot do what a test asked for; such a test is skipped."""
+
+
 class InfrastructureError(KernelfsError):
     """We failed, not the kernel under test: a download, a cache, a boot, the channel."""
 

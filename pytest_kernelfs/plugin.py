@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kernelfs import config as options
+from pytest_kernelfs import providers
 from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
@@ -17,7 +19,7 @@ from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
-    from pytest_kernelfs.machines.machine import MachineSpec
+    from pytest_kernelfs.machines.machine import MachineSpec, MakeProvider
     from pytest_kernelfs.needs.items import Needs
 
 _WORKER_INPUT = "kernelfs"
@@ -40,6 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_kernelfs import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_kernelfs_providers(config: pytest.Config) -> Mapping[str, MakeProvider]:
+    return providers.ours(config.stash[RUN].config.providers)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
@@ -48,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except KernelfsError as error:
         raise pytest.UsageError(str(error)) from None
     handed_down = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
-    run = config.stash[RUN] = Run(settings, handed_down)
+    run = config.stash[RUN] = Run(settings, partial(_chosen_provider, config, settings.provider), handed_down)
     if not _is_worker(config):
         config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
 
@@ -57,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Check kernels typed on the command line before all else, and fetch them at once for xdist's workers."""
     run = session.config.stash[RUN]
+    with _usage_errors():
+        run.check_provider()
     if not run.config.explicit or _is_worker(session.config):
         return
     with _usage_errors():
@@ -174,7 +188,7 @@ def pytest_runtest_makereport(
         verdicts.hide_our_frames(call.excinfo)
     report = yield
     if call.excinfo is not None:
-        verdicts.judge(report, call.excinfo.value)
+        verdicts.judge(report, call.excinfo.value, require=item.config.stash[RUN].config.require)
         item.stash[FAILED] = report.failed or hasattr(report, "wasxfail")
     if RESOURCES in item.stash:
         from pytest_kernelfs.bundle.keeper import attend
@@ -192,9 +206,7 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Before an xdist worker starts: tell it which kernels this run is about, so that all agree."""
-    run = node.config.stash[RUN]
-    if run.config.specs:
-        node.workerinput[_WORKER_INPUT] = run.hand_down()
+    node.workerinput[_WORKER_INPUT] = node.config.stash[RUN].hand_down()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -230,6 +242,10 @@ class MatrixReporter:
             terminalreporter.write_line(f"artifacts of {count}: {self._run.config.artifacts}")
 
 
+def _chosen_provider(config: pytest.Config, name: str) -> MakeProvider:
+    return providers.choose(name, config.hook.pytest_kernelfs_providers(config=config))
+
+
 def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
     """Whether the test reaches our fixture ``kernel``, not a parameter or fixture of its own of that name."""
     definitions = getattr(metafunc, "_arg2fixturedefs", {}).get("kernel", ())
@@ -249,7 +265,7 @@ def _wants_machine(item: pytest.Item) -> tuple[Candidate, MachineSpec] | None:
     run = item.config.stash[RUN]
     candidate = _candidate(item)
     try:
-        alone = isolation_of(item, run.config.isolation) == "test"
+        alone = isolation_of(item, run.isolation) == "test"
         return (candidate, machine_spec_of(item, run.machine_spec)) if alone and candidate else None
     except UsageError:
         return None  # told when it is that test's turn

@@ -13,9 +13,8 @@ from pytest_kernelfs.errors import KernelfsError, UsageError
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate, Kernel, Resolver
     from pytest_kernelfs.kernels.settings import Progress
-    from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved
+    from pytest_kernelfs.machines.machine import Machine, MachineSpec, MakeProvider, Provider, Saved
     from pytest_kernelfs.machines.pool import MachinePool
-    from pytest_kernelfs.machines.qemu.provider import QemuProvider
     from pytest_kernelfs.report.results import ResultTable
 
 
@@ -35,11 +34,15 @@ class Upcoming:
 class Run:
     """What the plugin keeps for a run. All is made on first use: most runs of most suites need nothing.
 
-    ``handed_down`` is what the controller of an xdist run resolved for its workers.
+    ``choose`` finds what makes the machine provider. ``handed_down`` is what the controller of an xdist run
+    resolved for its workers.
     """
 
-    def __init__(self, config: Config, handed_down: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, config: Config, choose: Callable[[], MakeProvider], handed_down: Mapping[str, Any] | None = None
+    ) -> None:
         self.config = config
+        self._choose = choose
         self._handed_down = handed_down or {}
         self._kernels: dict[str, Kernel] = {}
         self._pool: MachinePool | None = None
@@ -74,18 +77,26 @@ class Run:
 
     @cached_property
     def _resolved(self) -> list[Candidate] | KernelfsError:
-        from pytest_kernelfs.kernels import Candidate
+        from pytest_kernelfs.kernels import Candidate, own_candidate
 
         if "error" in self._handed_down:
             return KernelsUnresolved(self._handed_down["error"])
         if "candidates" in self._handed_down:
             return [Candidate.from_dict(data) for data in self._handed_down["candidates"]]
         try:
+            own = self._own_kernel
+            if own is not None:
+                return [own_candidate(own, self.config.specs, self.config.provider)]
             return (
                 self.resolver.resolve(self.config.specs) if self.config.specs else [self.resolver.default()]
             )
         except KernelfsError as error:
             return error
+
+    @cached_property
+    def _own_kernel(self) -> Kernel | None:
+        """What the machines run whatever is asked for. Raises: as the provider's ``own_kernel``."""
+        return self.provider.own_kernel()
 
     @property
     def resolved_already(self) -> bool:
@@ -93,7 +104,9 @@ class Run:
         return "_resolved" in self.__dict__
 
     def hand_down(self) -> dict[str, Any]:
-        """What a worker of xdist needs to know of the kernels."""
+        """What a worker of xdist needs to know of the kernels; nothing if none were named."""
+        if not self.config.specs and not self.resolved_already:
+            return {}
         try:
             return {"candidates": [candidate.to_dict() for candidate in self.resolve()]}
         except KernelfsError as error:
@@ -110,7 +123,7 @@ class Run:
     def kernel(self, candidate: Candidate) -> Kernel:
         """The fetched kernel. Raises: InfrastructureError, ProviderUnavailable."""
         if candidate.checksum not in self._kernels:
-            self._kernels[candidate.checksum] = self.resolver.fetch(candidate)
+            self._kernels[candidate.checksum] = self._own_kernel or self.resolver.fetch(candidate)
         return self._kernels[candidate.checksum]
 
     def fetch_all(self, candidates: Sequence[Candidate], progress: Progress | None) -> None:
@@ -124,15 +137,28 @@ class Run:
             self.provider.prove(self.kernel(candidate))
 
     @cached_property
-    def provider(self) -> QemuProvider:
+    def provider(self) -> Provider:
         from pytest_kernelfs.machines.machine import Settings
-        from pytest_kernelfs.machines.qemu.provider import QemuProvider
 
         config = self.config
         settings = Settings(
-            config.cache_root, config.boot_timeout, config.accel, config.max_vms, config.cache_size
+            cache_root=config.cache_root,
+            boot_timeout=config.boot_timeout,
+            accel=config.accel,
+            max_vms=config.max_vms,
+            cache_size=config.cache_size,
+            image=config.image,
         )
-        return QemuProvider(settings)
+        return self._choose()(settings)
+
+    def check_provider(self) -> None:
+        """Raises: UsageError if nobody offers the provider that was asked for."""
+        self._choose()
+
+    @property
+    def isolation(self) -> str:
+        """Which tests share a machine, unless a marker says otherwise."""
+        return self.config.isolation or self.provider.isolation
 
     @property
     def pool(self) -> MachinePool:
@@ -187,6 +213,8 @@ class Run:
             self.pool.expect(Wish(kernel, wanted[0][1], saved), wanted.count(wanted[0]))
 
     def close(self) -> None:
-        """End every machine."""
+        """End every machine, and the provider."""
         if self._pool is not None:
             self._pool.close()
+        if "provider" in self.__dict__:
+            self.provider.close()

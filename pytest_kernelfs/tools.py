@@ -47,6 +47,7 @@ TOOLS = (
     Tool("pkill", "procps", "procps-ng", "ending processes in the guest"),
     Tool("dmsetup", "dmsetup", "device-mapper", "device-mapper stacks"),
     Tool("ip", "iproute2", "iproute", "network namespaces"),
+    Tool("ssh", "openssh-client", "openssh-clients", "machines that are reached over ssh"),
 )
 
 _BY_COMMAND = {tool.command: tool for tool in TOOLS}

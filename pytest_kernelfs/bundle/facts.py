@@ -75,7 +75,7 @@ def host_facts(run: Run) -> str:
         f"{_line_of('/proc/meminfo', 'MemAvailable')}",
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "machines": _provider(run),
-        "isolation": config.isolation,
+        "isolation": config.isolation or "the provider's own",
         "default size": f"memory {config.memory >> 20}M, cpus {config.cpus}",
         "cache": str(config.cache_root),
         "command": " ".join(sys.argv),

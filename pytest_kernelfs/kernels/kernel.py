@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.kernels.version import KernelVersion
 
 
@@ -117,13 +118,14 @@ class Kernel:
     ``release`` is what ``uname -r`` will say, ``source`` says where it came
     from, ``checksum`` (sha256, hex) identifies image and modules. ``modules``
     is the folder ``lib/modules/<release>``, with depmod's tables, or None.
+    ``image`` is None for a kernel that runs already, on a machine that we do not boot.
     """
 
     version: KernelVersion
     release: str
     source: str
     checksum: str
-    image: Path
+    image: Path | None
     modules: Path | None = None
     config: Path | None = None
 
@@ -131,6 +133,15 @@ class Kernel:
     def id(self) -> str:
         """The short name used as a pytest parameter id, e.g. ``5.10.262``."""
         return str(self.version)
+
+    @property
+    def boot_image(self) -> Path:
+        """The image to boot. Raises: UsageError if there is none, because the kernel runs elsewhere."""
+        if self.image is None:
+            raise UsageError(
+                f"kernel {self.release} ({self.source}) cannot be booted here: only its machine has it"
+            )
+        return self.image
 
     def config_option(self, name: str) -> str | None:
         """The build setting ``name`` (with or without ``CONFIG_``): ``y``, ``m``, a value, or None.
@@ -148,7 +159,7 @@ class Kernel:
             "release": self.release,
             "source": self.source,
             "checksum": self.checksum,
-            "image": str(self.image),
+            "image": _text(self.image),
             "modules": _text(self.modules),
             "config": _text(self.config),
         }
@@ -161,7 +172,7 @@ class Kernel:
             release=data["release"],
             source=data["source"],
             checksum=data["checksum"],
-            image=Path(data["image"]),
+            image=_path(data["image"]),
             modules=_path(data["modules"]),
             config=_path(data["config"]),
         )

@@ -35,7 +35,7 @@ class Store:
         """The kernel with that checksum, or None if it is not here (any more)."""
         kernel = _load(self._cache.path(KIND, checksum))
         if kernel is not None:
-            _touch(kernel.image.parent)
+            _touch(kernel.boot_image.parent)
         return kernel
 
     def build(self, candidate: Candidate, fill: Callable[[Path], Path | None]) -> Kernel:

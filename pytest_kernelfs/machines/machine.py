@@ -40,7 +40,8 @@ class Machine(Protocol):
     """A running machine.
 
     Every method raises KernelPanic or KernelMisbehaved if the machine died,
-    GuestTimeout if it did not answer in time, InfrastructureError if we failed.
+    GuestTimeout if it did not answer in time, InfrastructureError if we failed,
+    Unsupported for what machines of this provider cannot do.
     """
 
     kernel: Kernel
@@ -104,12 +105,32 @@ class Saved(Protocol):
 
 
 class Provider(Protocol):
-    """Turns a kernel into a running machine."""
+    """Turns a kernel into a running machine.
+
+    ``plain.PlainProvider`` is a base for those that can do less than all of this.
+    """
 
     name: str
+    isolation: str
+    """Which tests share a machine unless the user says: "test" where a fresh one is cheap, else "session"."""
 
     def describe(self) -> str:
-        """For the report's header: the provider, its version, the accelerator and why."""
+        """For the report's header: the provider, its version, what decides its speed and why.
+
+        Raises: ProviderUnavailable if it cannot work here.
+        """
+
+    def own_kernel(self) -> Kernel | None:
+        """The kernel that its machines run, whatever is asked for; None if they boot the one asked for.
+
+        Raises: ProviderUnavailable, InfrastructureError if that cannot be found out.
+        """
+
+    def prove(self, kernel: Kernel) -> None:
+        """Settle what can be settled before the tests wait for it; called once for each kernel.
+
+        Raises: ProviderUnavailable if it turns out that no machine can run.
+        """
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         """Start a machine and wait until it answers.
@@ -143,13 +164,17 @@ class Provider(Protocol):
     def collect(self) -> list[str]:
         """Remove what runs that were killed left behind; gives a line for each."""
 
+    def close(self) -> None:
+        """The run is over, and all machines are destroyed: give back what was held for them."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """What providers need of the configuration: ``boot_timeout`` in seconds, ``accel`` auto, kvm or tcg.
 
     ``max_vms`` machines may live at once on this host, None for as many as fit; what machines are made of
-    may fill ``cache_size`` bytes of the cache.
+    may fill ``cache_size`` bytes of the cache. ``image`` is a disk image whose system is to be booted
+    instead of our own root in memory.
     """
 
     cache_root: Path
@@ -157,3 +182,7 @@ class Settings:
     accel: str = "auto"
     max_vms: int | None = None
     cache_size: int = 10 << 30
+    image: Path | None = None
+
+
+MakeProvider = Callable[[Settings], Provider]

@@ -42,8 +42,7 @@ def _kernel_lines(run: Run) -> list[str]:
 def _machine_line(run: Run) -> str:
     config = run.config
     try:
-        provider = run.provider.describe()
+        provider, isolation = run.provider.describe(), run.isolation
     except KernelfsError as error:
-        provider = f"no machines: {error}"
-    size = f"memory {config.memory >> 20}M, cpus {config.cpus}"
-    return f"kernelfs: {provider}; isolation {config.isolation}, {size}"
+        return f"kernelfs: no machines: {error}"
+    return f"kernelfs: {provider}; isolation {isolation}, memory {config.memory >> 20}M, cpus {config.cpus}"

@@ -16,12 +16,13 @@ from pytest_kernelfs.errors import (
     KernelMisbehaved,
     NeedUnmet,
     ProviderUnavailable,
+    Unsupported,
     UsageError,
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _PYTEST = [Path(str(module.__file__)).resolve().parent for module in (_pytest, pluggy, contextlib)]
-_ERRORS = (InfrastructureError, NeedUnmet, ProviderUnavailable, UsageError)
+_ERRORS = (InfrastructureError, NeedUnmet, ProviderUnavailable, Unsupported, UsageError)
 _FAILURES = (KernelMisbehaved, GuestTimeout)
 
 
@@ -42,9 +43,17 @@ def _says_all(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     return isinstance(excinfo.value, KernelfsError)
 
 
-def judge(report: pytest.TestReport, error: BaseException) -> None:
-    """Attach the verdict to a report of a phase that ended in an error of ours."""
+def judge(report: pytest.TestReport, error: BaseException, *, require: bool) -> None:
+    """Attach the verdict to a report of a phase that ended in an error of ours.
+
+    What the provider cannot do skips the test, unless the run demands (``require``) that needs be met.
+    """
     if not isinstance(error, KernelfsError) or not report.failed:
+        return
+    if isinstance(error, Unsupported) and not require:
+        report.outcome = "skipped"
+        path, line, _ = report.location
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")
         return
     if isinstance(error, _ERRORS):
         report.kernelfs_verdict = "error"  # type: ignore[attr-defined]

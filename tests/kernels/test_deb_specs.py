@@ -49,7 +49,7 @@ def test_the_other_packages_are_found_beside_it(
     paths = write(tmp_path / "d", split_kernel(release, "7.2.12-1"))
     write(tmp_path / "d", split_kernel("7.2.11+deb13-cloud-amd64", "7.2.11-1"))
     kernel = fetch(make_resolver, str(paths[f"{named}-{release}"]))
-    assert kernel.image.read_bytes() == bzimage(release)
+    assert kernel.boot_image.read_bytes() == bzimage(release)
     assert kernel.config_option("XFS_FS") == "m"
     assert kernel.modules is not None
     assert (kernel.modules / "kernel/fs/xfs/xfs.ko.xz").is_file()

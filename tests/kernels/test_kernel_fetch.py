@@ -29,7 +29,7 @@ def test_every_layout_ends_the_same(
     stocked: Mirror, make_resolver: MakeResolver, spec: str, module: str
 ) -> None:
     kernel = fetch(make_resolver, spec)
-    assert kernel.image.read_bytes() == bzimage(kernel.release)
+    assert kernel.boot_image.read_bytes() == bzimage(kernel.release)
     assert kernel.config is not None
     assert "CONFIG_XFS_FS=m" in kernel.config.read_text()
     assert kernel.modules is not None
@@ -41,7 +41,7 @@ def test_every_layout_ends_the_same(
 
 
 def test_only_what_is_needed_is_kept(stocked: Mirror, make_resolver: MakeResolver) -> None:
-    entry = fetch(make_resolver, "7.2").image.parent
+    entry = fetch(make_resolver, "7.2").boot_image.parent
     assert {path.name for path in entry.iterdir()} == {"vmlinuz", "config", "kernel.json", "lib"}
     assert not list(entry.rglob("System.map*"))
 
@@ -76,7 +76,7 @@ def test_packages_may_be_compressed_in_several_ways(
     mirror: Mirror, make_resolver: MakeResolver, suffix: str
 ) -> None:
     mirror.publish("sid", old_kernel("6.1.0-50-cloud-amd64", "6.1.176-1", suffix=suffix))
-    assert fetch(make_resolver, "6.1").image.is_file()
+    assert fetch(make_resolver, "6.1").boot_image.is_file()
 
 
 def test_a_package_without_an_image_is_refused(mirror: Mirror, make_resolver: MakeResolver) -> None:
@@ -112,7 +112,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(mirror: Mirror, make_re
     kernel = old_kernel("6.1.0-50-cloud-amd64", "6.1.176-1")
     mirror.publish("sid", kernel)
     mirror.cut[f"/debian/{kernel[0].file_name}"] = 300
-    assert fetch(make_resolver, "6.1").image.is_file()
+    assert fetch(make_resolver, "6.1").boot_image.is_file()
     assert len(mirror.downloads(".deb")) == 2
 
 

@@ -175,7 +175,7 @@ def test_a_cached_release_needs_no_index(stocked: Mirror, make_resolver: MakeRes
 def test_files_serve_as_a_mirror_too(stocked: Mirror, make_resolver: MakeResolver, tmp_path: Path) -> None:
     url = stocked.write_to(tmp_path / "files")
     resolver = make_resolver(debian_mirror=url)
-    assert resolver.fetch(resolver.resolve(["7.2"])[0]).image.is_file()
+    assert resolver.fetch(resolver.resolve(["7.2"])[0]).boot_image.is_file()
     assert stocked.requests == []
 
 

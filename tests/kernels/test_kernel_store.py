@@ -54,13 +54,13 @@ def test_one_can_be_removed(filled: Resolver) -> None:
     assert filled.remove(kernel) > 0
     assert filled.remove(kernel) == 0
     assert ids(filled.cached()) == ["6.12.117", "7.2.12"]
-    assert not kernel.image.parent.exists()
+    assert not kernel.boot_image.parent.exists()
 
 
 def test_a_removed_one_is_fetched_again(filled: Resolver, stocked: Mirror) -> None:
     (candidate,) = filled.resolve(["6.12"])
     filled.remove(filled.fetch(candidate))
-    assert filled.fetch(candidate).image.is_file()
+    assert filled.fetch(candidate).boot_image.is_file()
     assert len([path for path in stocked.downloads(".deb") if "6.12.117+deb13" in path]) == 1
 
 
@@ -83,7 +83,7 @@ def test_pruning_keeps_what_it_is_told_to(filled: Resolver, by: str) -> None:
 def test_pruning_goes_by_the_last_use(filled: Resolver) -> None:
     old, new, _ = filled.cached()
     for kernel in (old, new):
-        os.utime(kernel.image.parent, (time.time() - 1000, time.time() - 1000))
+        os.utime(kernel.boot_image.parent, (time.time() - 1000, time.time() - 1000))
     filled.fetch(filled.resolve([new.release])[0])
     assert filled.prune(unused_for=500.0) == [old]
 
@@ -101,7 +101,7 @@ def test_pruning_sweeps_up_after_killed_builds(filled: Resolver, cache: Cache) -
 
 def test_a_damaged_entry_is_not_listed_and_is_explained(filled: Resolver) -> None:
     kernel = filled.cached()[0]
-    (kernel.image.parent / "kernel.json").write_text("{")
+    (kernel.boot_image.parent / "kernel.json").write_text("{")
     assert len(filled.cached()) == 2
     (candidate,) = filled.resolve(["6.1"])
     with pytest.raises(InfrastructureError, match="is damaged; remove that folder and run again"):

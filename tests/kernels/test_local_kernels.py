@@ -63,7 +63,7 @@ def test_an_image_alone_is_enough(make_resolver: MakeResolver, image: Path, mirr
     kernel = fetch(make_resolver, str(image))
     assert kernel.version == KernelVersion(6, 11, 3)
     assert (kernel.release, kernel.source) == (RELEASE, f"file {image}")
-    assert kernel.image.read_bytes() == image.read_bytes()
+    assert kernel.boot_image.read_bytes() == image.read_bytes()
     assert (kernel.modules, kernel.config) == (None, None)
     assert mirror.requests == []
 
@@ -200,7 +200,7 @@ def test_a_rebuilt_tree_is_another_kernel(make_resolver: MakeResolver, tmp_path:
     (tree / "arch/x86/boot/bzImage").write_bytes(bzimage(RELEASE, "#2 SMP"))
     second = fetch(make_resolver, str(tree))
     assert second.checksum != first.checksum
-    assert first.image.read_bytes() != second.image.read_bytes()
+    assert first.boot_image.read_bytes() != second.boot_image.read_bytes()
 
 
 def test_an_image_that_goes_away_is_explained(make_resolver: MakeResolver, image: Path) -> None:

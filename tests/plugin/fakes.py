@@ -82,9 +82,16 @@ class FakeProvider:
     """Starts machines that do what a command says by its name."""
 
     name = "qemu"
+    isolation = "test"
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def own_kernel(self) -> None:
+        return None
+
+    def close(self) -> None:
+        note("close")
 
     def describe(self) -> str:
         return "fake machines"

@@ -24,7 +24,7 @@ WRONG = [
     (("--kernelfs-boot-timeout=-1",), "--kernelfs-boot-timeout: '-1' is no time in seconds above 0"),
     (("--kernelfs-boot-timeout=nan",), "--kernelfs-boot-timeout: 'nan' is no time in seconds above 0"),
     (("--kernelfs-boot-timeout=soon",), "--kernelfs-boot-timeout: 'soon' is no time in seconds above 0"),
-    (("--kernelfs-provider", "cloud"), "--kernelfs-provider: 'cloud' is none of "),
+    (("--kernelfs-provider", "cloud"), "kernelfs: --kernelfs-provider: 'cloud' is none of "),
 ]
 
 

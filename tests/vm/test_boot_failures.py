@@ -11,21 +11,21 @@ import pytest
 
 from pytest_kernelfs import Kernel
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.admission import NO_SLOT
 from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
+from pytest_kernelfs.machines.qemu.provider import QemuProvider
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
 
 @pytest.fixture
-def launch(kernel: Kernel, spec: MachineSpec, tmp_path: Path, request: pytest.FixtureRequest) -> Launch:
+def launch(kernel: Kernel, spec: MachineSpec, tmp_path: Path, provider: QemuProvider) -> Launch:
     """A cold boot with a root that holds nothing but what a test puts there."""
-    accel = request.config.stash[RUN].provider.prove(kernel).name
+    accel = provider.accelerator(kernel).name
     return Launch(find_qemu(), accel, kernel, tmp_path / "initramfs", spec, scratch=tmp_path)
 
 

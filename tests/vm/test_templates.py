@@ -108,7 +108,9 @@ def test_without_room_for_a_template_machines_boot(inner: InnerRun, kernel: Kern
     # Kernel and ramdisk take some 300 MB, and a template wants 512 more.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700M", "tmpfs", str(small)], check=True)
     try:
-        shutil.copytree(kernel.image.parent, small / "kernels" / kernel.image.parent.name, symlinks=True)
+        shutil.copytree(
+            kernel.boot_image.parent, small / "kernels" / kernel.boot_image.parent.name, symlinks=True
+        )
         code, output = inner.run(f"--kernelfs-cache={small}")
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)

@@ -112,7 +112,7 @@ def _boot(launch: Launch) -> list[str]:
     if launch.incoming and launch.memory is not None:
         files = ["-kernel", str(launch.memory.path.with_name(KERNEL_HEAD))]
     else:
-        files = ["-kernel", str(launch.kernel.image), "-initrd", str(launch.initramfs)]
+        files = ["-kernel", str(launch.kernel.boot_image), "-initrd", str(launch.initramfs)]
     return [*files, "-append", f"{KERNEL_ARGUMENTS} {launch.spec.boot_parameters}".rstrip()]
 
 

@@ -23,7 +23,7 @@ _STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
 def guarded(command: Sequence[str]) -> list[str]:
-    """The same command, to be started by this process: it gets SIGKILL when the thread that starts it ends."""
+    """The same command, for this process to start: it gets SIGKILL when the thread that starts it ends."""
     alone = ["sh", "-c", _STILL_OURS, str(os.getpid()), *command]
     return [str(need("setpriv")), "--pdeathsig", "KILL", *alone]
 

@@ -37,6 +37,7 @@ class QemuProvider:
     """Runs machines in QEMU on this host; see ``machines.machine.Provider``."""
 
     name = "qemu"
+    isolation = "test"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,13 +64,17 @@ class QemuProvider:
             return "to be proved by the first kernel"
         return f"TCG ({problem})" if problem else "KVM (proved by running a guest)"
 
-    def prove(self, kernel: Kernel) -> Accelerator:
-        """Settle the accelerator with this kernel, once.
+    def own_kernel(self) -> None:
+        return None
 
-        Raises: ProviderUnavailable if KVM is demanded and does not work.
-        """
+    def prove(self, kernel: Kernel) -> None:
+        """Settle the accelerator. Raises: ProviderUnavailable if KVM is demanded and does not work."""
+        self.accelerator(kernel)
+
+    def accelerator(self, kernel: Kernel) -> Accelerator:
+        """What machines are accelerated with, settled once with this kernel. Raises: as ``prove``."""
         if self._accelerator is None:
-            self._accelerator = choose(self._settings.accel, find_qemu(), kernel.image, self.cache)
+            self._accelerator = choose(self._settings.accel, find_qemu(), kernel.boot_image, self.cache)
         return self._accelerator
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine:
@@ -121,10 +126,10 @@ class QemuProvider:
 
     def _launch(self, kernel: Kernel, spec: MachineSpec) -> Launch:
         if (kernel, spec) not in self._launches:
-            accelerator = self.prove(kernel)
+            accel = self.accelerator(kernel).name
             initramfs = build_initramfs(self.cache, kernel)
             self._launches[kernel, spec] = Launch(
-                find_qemu(), accelerator.name, kernel, initramfs, spec, scratch=self._scratch
+                find_qemu(), accel, kernel, initramfs, spec, scratch=self._scratch
             )
         return self._launches[kernel, spec]
 
@@ -182,7 +187,7 @@ class QemuProvider:
         finally:
             machine.destroy()
         facts = {"kernel": launch.kernel.release, "seconds": round(time.monotonic() - start, 2)}
-        template.finish(folder, launch.kernel.image, facts)
+        template.finish(folder, launch.kernel.boot_image, facts)
 
     def _boot_for_good(self, launch: Launch, memory: Path) -> QemuMachine:
         """Boot with the memory in a file.
@@ -280,6 +285,9 @@ class QemuProvider:
     def collect(self) -> list[str]:
         """Remove what runs that were killed left behind; gives a line for each."""
         return lease.collect(self._scratch)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _ready(self, machine: QemuMachine, timeout: float) -> QemuMachine:
         try:

@@ -1,0 +1,78 @@
+"""The providers of this package, and which of all that are offered a run uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kernelfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pytest_kernelfs.machines.machine import MakeProvider, Provider, Settings
+
+DEFAULT = "qemu"
+HYPERVISORS = ("libvirt", "virtualbox")
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """What our providers are told besides the settings that all have.
+
+    ``ssh`` is a destination for ssh; ``allow_local`` that tests may run on this host's own kernel;
+    ``vagrant_folder`` holds a Vagrantfile of the user's own, ``vagrant_hypervisor`` is what Vagrant uses.
+    """
+
+    ssh: str = ""
+    libvirt_uri: str = "qemu:///session"
+    allow_local: bool = False
+    vagrant_box: str = ""
+    vagrant_folder: Path | None = None
+    vagrant_hypervisor: str = "libvirt"
+
+
+def ours(options: ProviderOptions) -> Mapping[str, MakeProvider]:
+    """The providers of this package; none is imported before it is made."""
+
+    def qemu(settings: Settings) -> Provider:
+        from pytest_kernelfs.machines.qemu.provider import QemuProvider
+
+        return QemuProvider(settings)
+
+    def libvirt(settings: Settings) -> Provider:
+        from pytest_kernelfs.machines.libvirt.provider import LibvirtProvider
+
+        return LibvirtProvider(settings, options.libvirt_uri)
+
+    def vagrant(settings: Settings) -> Provider:
+        from pytest_kernelfs.machines.vagrant.provider import VagrantProvider
+        from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
+
+        chosen = VagrantSettings(options.vagrant_box, options.vagrant_folder, options.vagrant_hypervisor)
+        return VagrantProvider(settings, chosen)
+
+    def ssh(settings: Settings) -> Provider:
+        from pytest_kernelfs.machines.ssh.provider import SshProvider
+
+        return SshProvider(settings, options.ssh)
+
+    def local(settings: Settings) -> Provider:
+        from pytest_kernelfs.machines.local.provider import LocalProvider
+
+        return LocalProvider(settings, allowed=options.allow_local)
+
+    return {"qemu": qemu, "libvirt": libvirt, "vagrant": vagrant, "ssh": ssh, "local": local}
+
+
+def choose(name: str, offered: Iterable[Mapping[str, MakeProvider]]) -> MakeProvider:
+    """The provider of that name. Raises: UsageError if none has it, or two have."""
+    found: dict[str, list[MakeProvider]] = {}
+    for group in offered:
+        for known, make in group.items():
+            found.setdefault(known, []).append(make)
+    if name not in found:
+        raise UsageError(f"--kernelfs-provider: {name!r} is none of {', '.join(sorted(found))}")
+    if len(found[name]) > 1:
+        raise UsageError(f"--kernelfs-provider: two plugins offer a provider {name!r}; disable one of them")
+    return found[name][0]
