@@ -1,0 +1,227 @@
+"""Commands on another machine, as root, over one ssh connection that is opened once and shared."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from pytest_kernelfs.cache import explain_os_errors
+from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
+from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.ssh.complaint import explain, words
+from pytest_kernelfs.machines.ssh.greeting import GREETING, Greeting
+from pytest_kernelfs.tools import need
+
+CONNECT_TIMEOUT_S = 15.0
+# A machine under a test's load may leave keep-alives unanswered for a while; one that is gone does for good.
+SILENCE_S = 30.0
+_KEEP_ALIVES = 3
+# For what ssh's own ConnectTimeout does not cover: proxies, log-in, the first command.
+_LOGIN_S = 45.0
+_END_S = 2.0
+_POLL_S = 0.005
+_SOCKET = "ssh"
+_STDERR = "ssh.stderr"
+
+
+@final
+class SshTransport:
+    """Leads to one machine: ``destination`` as for ssh (``user@host``, an alias, ``ssh://user@host:port``).
+
+    ssh's own configuration holds, or that of ``config_file`` alone. Whatever it says, nobody is asked
+    anything, and a host key that is not known is refused, unless ``strict`` is false, as for machines of our
+    own making: then the configuration decides. ``silence`` is how many seconds without an answer mean that
+    the machine is gone.
+
+    Not connected until ``open``; may be closed and opened again.
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        *,
+        config_file: Path | None = None,
+        strict: bool = True,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        silence: float = SILENCE_S,
+    ) -> None:
+        """Raises: UsageError for what is no destination."""
+        if not destination or destination.startswith("-") or any(map(str.isspace, destination)):
+            raise UsageError(
+                f"{destination!r} is no destination for ssh; give user@host, a name from ~/.ssh/config, "
+                "or ssh://user@host:port"
+            )
+        self.destination = destination
+        self._config_file = config_file
+        self._strict = strict
+        self._connect_timeout = connect_timeout
+        self._silence = silence
+        self._folder: Path | None = None
+        self._master: subprocess.Popen[bytes] | None = None
+        self._greeting: Greeting | None = None
+        self._last_words = ""
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<SshTransport {self.destination} {'open' if self.is_open else 'closed'}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as this end knows."""
+        return self._master is not None and self._master.poll() is None
+
+    def open(self) -> None:
+        """Connect, and see that commands can run as root with a Python there; does nothing if it is open.
+
+        Raises: ProviderUnavailable, with the reason and what to do; InfrastructureError.
+        """
+        with self._lock:
+            if self.is_open and self._greeting is not None:
+                return
+            self.close()
+            try:
+                self._connect()
+                self._greeting = self._greet()
+            except BaseException:
+                self.close()
+                raise
+
+    def command(self, argv: Sequence[str], *, root: bool = True) -> list[str]:
+        """What to start here for ``argv`` to run there, as root: stdin, stdout, stderr and status are its own.
+
+        Raises: as ``open``.
+        """
+        self.open()
+        assert self._greeting is not None
+        remote = [*self._greeting.become_root, *argv] if root else argv
+        return self._client(shlex.join(remote))
+
+    def run(
+        self, argv: Sequence[str], *, timeout: float, root: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command there to its end.
+
+        Raises: InfrastructureError if it does not end in time; as ``open``.
+        """
+        return self._run(self.command(argv, root=root), timeout)
+
+    def complaint(self, stderr: str = "") -> str:
+        """What ssh printed about a connection that ended: the shared one's words, and a command's ``stderr``."""
+        return "\n".join(part for part in (self._heard(), stderr.strip()) if part)
+
+    def explain(self, stderr: str = "") -> str:
+        """A complete sentence on why the machine cannot be reached, with what to do."""
+        return explain(self.destination, self.complaint(stderr))
+
+    def close(self) -> None:
+        """End the connection and all commands over it; may be called again."""
+        with self._lock:
+            self._last_words = self._heard()
+            if self._master is not None:
+                _end(self._master)
+            self._master = self._greeting = None
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _connect(self) -> None:
+        self._last_words = ""
+        self._folder = lease.make_folder()
+        command = self._client(None)
+        with explain_os_errors("start ssh", self._folder), (self._folder / _STDERR).open("wb") as stderr:
+            self._master = subprocess.Popen(
+                guarded(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd="/",
+                start_new_session=True,
+            )
+        lease.write(self._folder, self._master.pid)
+        deadline = time.monotonic() + self._connect_timeout + _LOGIN_S
+        # ssh makes the socket as soon as it is logged in.
+        while not (self._folder / _SOCKET).exists():
+            if self._master.poll() is not None:
+                raise ProviderUnavailable(self.explain())
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(
+                    f"cannot reach {self.destination} over ssh: nobody was logged in after "
+                    f"{self._connect_timeout + _LOGIN_S:g} s; see that 'ssh -o BatchMode=yes "
+                    f"{self.destination} true' works. {words(self._heard())}"
+                )
+            time.sleep(_POLL_S)
+
+    def _greet(self) -> Greeting:
+        done = self._run(self._client(GREETING), self._connect_timeout + _LOGIN_S)
+        return Greeting.read(self.destination, done.stdout, self.complaint(done.stderr))
+
+    def _run(self, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                guarded(command),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise InfrastructureError(
+                f"{self.destination} let a command wait for more than {timeout:g} s; see that "
+                f"'ssh -o BatchMode=yes {self.destination} true' works. {words(self._heard())}"
+            ) from None
+
+    def _client(self, remote: str | None) -> list[str]:
+        """ssh with our options, which go before those of any configuration; None for the shared connection."""
+        assert self._folder is not None
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": f"{max(1, round(self._connect_timeout))}",
+            "ServerAliveInterval": f"{max(1, round(self._silence / _KEEP_ALIVES))}",
+            "ServerAliveCountMax": f"{_KEEP_ALIVES}",
+            "ControlMaster": "yes" if remote is None else "no",
+            "ControlPersist": "no",
+            "ControlPath": str(self._folder / _SOCKET),
+            # What the user's configuration may ask for is meant for people at a terminal.
+            "ClearAllForwardings": "yes",
+            "ForwardAgent": "no",
+            "ForwardX11": "no",
+            "PermitLocalCommand": "no",
+            "RemoteCommand": "none",
+            "RequestTTY": "no",
+            # Not the banner, only what went wrong.
+            "LogLevel": "ERROR",
+        }
+        if self._strict:
+            options["StrictHostKeyChecking"] = "yes"
+        config = ["-F", str(self._config_file)] if self._config_file is not None else []
+        named = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        last = ["-N", "--", self.destination] if remote is None else ["--", self.destination, remote]
+        return [str(need("ssh")), *config, *named, *last]
+
+    def _heard(self) -> str:
+        if self._folder is None:
+            return self._last_words
+        try:
+            return (self._folder / _STDERR).read_text(errors="replace").replace("\r", "").strip()
+        except OSError:
+            return ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let ssh say good-bye, which ends the other side's commands at once."""
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
