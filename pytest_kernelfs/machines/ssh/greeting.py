@@ -38,8 +38,8 @@ class Greeting:
             raise ProviderUnavailable(_no_answer(host, stdout, stderr))
         if not stdout.startswith(_HELLO):
             raise ProviderUnavailable(
-                f"{host} prints {stdout.splitlines()[0]!r} before it runs a command; have the shell's startup "
-                "files there (~/.bashrc …) print nothing unless the shell is interactive"
+                f"{host} prints {stdout.splitlines()[0]!r} before it runs a command; have the shell's "
+                "startup files there (~/.bashrc …) print nothing unless the shell is interactive"
             )
         if not answers["root"].endswith("yes"):
             raise ProviderUnavailable(
@@ -49,8 +49,8 @@ class Greeting:
         version = re.fullmatch(r"(\d+) (\d+)", answers["python"])
         if version is None:
             raise ProviderUnavailable(
-                f"{host} has no python3 ({answers['python'] or 'it says nothing'}); install it there, nothing "
-                "else is needed"
+                f"{host} has no python3 ({answers['python'] or 'it says nothing'}); install it there, "
+                "nothing else is needed"
             )
         python = (int(version[1]), int(version[2]))
         if python < OLDEST_PYTHON:
@@ -66,7 +66,7 @@ def _no_answer(host: str, stdout: str, stderr: str) -> str:
     if stdout or not stderr:
         shown = stdout.strip()[:200] or "nothing"
         return (
-            f"{host} lets us in but runs no commands (it printed {shown!r}); the user's shell there has to be a "
-            "POSIX shell, with no forced command and no restriction to file transfer"
+            f"{host} lets us in but runs no commands (it printed {shown!r}); the user's shell there has to be "
+            "a POSIX shell, with no forced command and no restriction to file transfer"
         )
     return explain(host, stderr)

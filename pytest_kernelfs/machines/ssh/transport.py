@@ -94,7 +94,7 @@ class SshTransport:
                 raise
 
     def command(self, argv: Sequence[str], *, root: bool = True) -> list[str]:
-        """What to start here for ``argv`` to run there, as root: stdin, stdout, stderr and status are its own.
+        """What to start here for ``argv`` to run there, as root, with its own stdin, stdout, stderr and status.
 
         Raises: as ``open``.
         """
@@ -113,7 +113,7 @@ class SshTransport:
         return self._run(self.command(argv, root=root), timeout)
 
     def complaint(self, stderr: str = "") -> str:
-        """What ssh printed about a connection that ended: the shared one's words, and a command's ``stderr``."""
+        """What ssh printed of a connection that ended: the shared one's words, and a command's ``stderr``."""
         return "\n".join(part for part in (self._heard(), stderr.strip()) if part)
 
     def explain(self, stderr: str = "") -> str:
@@ -181,7 +181,7 @@ class SshTransport:
             ) from None
 
     def _client(self, remote: str | None) -> list[str]:
-        """ssh with our options, which go before those of any configuration; None for the shared connection."""
+        """ssh with our options, which go before any configuration; None for the shared connection."""
         assert self._folder is not None
         options = {
             "BatchMode": "yes",
