@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import audit, commands, files, kmsg
@@ -13,6 +13,9 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import modprobe
 from pytest_kernelfs.machines.machine import Machine, Saved
 from pytest_kernelfs.machines.source import self_contained_source
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
 
 DEFAULT_TIMEOUT_S = 60.0
 POWER_CUT_KEEPS = ("flushed", "written")
@@ -32,9 +35,16 @@ class CommandResult:
 
     command: str
     rc: int
-    stdout: str
-    stderr: str
+    stdout_bytes: bytes = field(repr=False)
+    stderr_bytes: bytes = field(repr=False)
     duration: float
+    stdout: str = field(init=False)
+    stderr: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("stdout", "stderr"):
+            text = getattr(self, f"{name}_bytes").decode("utf-8", "replace")
+            object.__setattr__(self, name, text)
 
     @property
     def succeeded(self) -> bool:
@@ -93,6 +103,7 @@ class VM:
         self.after_power_cut: list[Callable[[], None]] = []
         """Called, in order, when another machine has taken the place of one that lost its power."""
         self._wedged = False
+        self._host: Host | None = None
 
     def __repr__(self) -> str:
         return f"<vm {self.kernel.release}{'' if self.usable else ' (gone)'}>"
@@ -140,17 +151,37 @@ class VM:
         if cgroup is not None:
             arguments.append(cgroup.folders)
         raw = self.guest(commands.run, *arguments, timeout=timeout + _GRACE_S)
-        stdout, stderr = (raw[name].decode("utf-8", "replace") for name in ("stdout", "stderr"))
+        result = CommandResult(shown, raw["rc"], raw["stdout"], raw["stderr"], raw["duration"])
         if raw["rc"] is None:
             self._wedged = self._wedged or bool(raw["stuck"])
-            raise GuestTimeout(_timeout_message(shown, timeout, raw["stuck"], stdout, stderr))
-        result = CommandResult(shown, raw["rc"], stdout, stderr, raw["duration"])
+            raise GuestTimeout(_timeout_message(result, timeout, raw["stuck"]))
         if check and result.failed:
             raise GuestCommandError(
                 f"the command {shown!r} failed with {result.rc} on kernel {self.kernel.version}:\n"
-                f"{(stderr or stdout).rstrip() or '(it printed nothing)'}"
+                f"{(result.stderr or result.stdout).rstrip() or '(it printed nothing)'}"
             )
         return result
+
+    @property
+    def host(self) -> Host:
+        """pytest-testinfra's view of this machine: ``vm.host.file("/etc/passwd").mode``.
+
+        It is another one after a power cut.
+
+        Raises: UsageError if pytest-testinfra is not installed.
+        """
+        if self._host is None:
+            try:
+                from pytest_kernelfs.machines.testinfra import host_of
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] != "testinfra":
+                    raise
+                raise UsageError(
+                    "vm.host: pytest-testinfra is not installed; "
+                    "get it with: pip install 'pytest-kernelfs[testinfra]'"
+                ) from None
+            self._host = host_of(self)
+        return self._host
 
     def call(self, function: Callable[..., Any], *args: Any, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
         """Run a Python function of the test's own in the guest, and give its value.
@@ -257,6 +288,7 @@ class VM:
             )
         self.machine = self.cutter(self.machine, keep, kernel, self._about_to_lose_power)
         self._wedged = False
+        self._host = None
         for tell in self.after_power_cut:
             tell()
 
@@ -285,8 +317,8 @@ class VM:
         return int(self.guest(kmsg.mark, f"kernelfs: {text}"))
 
 
-def _timeout_message(command: str, timeout: float, stuck: str, stdout: str, stderr: str) -> str:
+def _timeout_message(result: CommandResult, timeout: float, stuck: str) -> str:
     ending = f"SIGKILL did not end it ({stuck})" if stuck else "its process group was killed"
-    printed = (stdout + stderr).strip()
+    printed = (result.stdout + result.stderr).strip()
     shown = f"; it had printed:\n{printed[-2000:]}" if printed else "; it had printed nothing"
-    return f"the command {command!r} did not end within {timeout:g} s; {ending}{shown}"
+    return f"the command {result.command!r} did not end within {timeout:g} s; {ending}{shown}"

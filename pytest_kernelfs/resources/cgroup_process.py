@@ -53,9 +53,7 @@ class CgroupProcess:
                 f"the process {self.command!r} (pid {self.pid}) still runs after {timeout:g} s"
             )
         vm = self.resources.vm
-        out, err = (
-            vm.guest(files.get, self._output + end).decode("utf-8", "replace") for end in (".out", ".err")
-        )
+        out, err = (vm.guest(files.get, self._output + end) for end in (".out", ".err"))
         return CommandResult(self.command, int(rc), out, err, seconds)
 
     def _wait(self, timeout: float) -> tuple[int | None, float]:
