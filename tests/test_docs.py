@@ -22,10 +22,12 @@ OPTIONS = [
     "--kernel",
     "--kernelfs-offline",
     "--kernelfs-require",
+    "--kernelfs-allow-local",
+    "--kernelfs-share",
     *(option.name for option in config.OPTIONS),
 ]
 SETTINGS = [
-    *("kernelfs_kernels", "kernelfs_offline", "kernelfs_require"),
+    *("kernelfs_kernels", "kernelfs_offline", "kernelfs_require", "kernelfs_share"),
     *(option.ini for option in config.OPTIONS),
 ]
 FIXTURES = [name for name in fixtures.__all__ if name != "kernelfs_resources"]

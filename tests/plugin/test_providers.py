@@ -1,0 +1,126 @@
+"""Providers of other plugins: found by their name, checked against --kernel, and free to lack things."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Runner
+
+# A provider whose one machine runs a kernel of its own.
+CONFTEST = """
+import pytest
+from pytest_kernelfs.kernels import Kernel, KernelVersion
+from pytest_kernelfs.machines.plain import PlainMachine, PlainProvider
+from tests.plugin.fakes import NotedMachine, note
+
+KERNEL = Kernel(KernelVersion.parse("6.5.3"), "6.5.3-own", "a cloud", "c" * 64, image=None)
+
+class Machine(NotedMachine):
+    provider_name = "cloud"
+    attach_disk = PlainMachine.attach_disk
+
+class Provider(PlainProvider):
+    name = "cloud"
+
+    def __init__(self, settings):
+        note(f"made with {settings.boot_timeout}")
+
+    def describe(self):
+        return "a cloud"
+
+    def own_kernel(self):
+        return KERNEL
+
+    def start(self, kernel, spec):
+        note(f"start {kernel.release}")
+        return Machine(kernel)
+
+    def close(self):
+        note("close")
+
+def pytest_kernelfs_providers(config):
+    return {"cloud": Provider}
+"""
+CLOUD = ("--kernelfs-provider", "cloud")
+TESTS = "def test_one(vm, kernel): assert kernel.image is None\n\ndef test_two(vm): pass\n"
+
+
+@pytest.fixture
+def cloud(run: Runner, pytester: pytest.Pytester) -> Runner:
+    pytester.makeconftest(CONFTEST)
+    return run
+
+
+def test_it_is_found_by_its_name_and_ends_with_the_run(cloud: Runner) -> None:
+    result = cloud(TESTS, *CLOUD, "--kernelfs-boot-timeout", "7", "-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*test_one?6.5.3?*PASSED*"])
+    assert cloud.events("made") == ["with 7.0"]
+    # Its machine serves the whole session, because it did not say otherwise.
+    assert cloud.events("start") == ["6.5.3-own"]
+    assert cloud.events()[-1] == "close"
+
+
+def test_it_is_not_made_unless_it_is_chosen(cloud: Runner) -> None:
+    cloud(TESTS.replace("is None", "is not None"), "--kernel", "6.1").assert_outcomes(passed=2)
+    assert cloud.events("made") == []
+
+
+@pytest.mark.parametrize("spec", ["6.5", "6.5.3", "6.5.3-own"])
+def test_its_own_kernel_may_be_asked_for(cloud: Runner, spec: str) -> None:
+    result = cloud(TESTS, *CLOUD, "--kernel", spec)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["kernelfs: kernel 6.5.3: 6.5.3-own (a cloud)"])
+
+
+@pytest.mark.parametrize("spec", ["6.1", "6.5.4", "6.5,6.1", "debian:sid"])
+def test_it_cannot_be_asked_for_another_kernel(cloud: Runner, spec: str) -> None:
+    result = cloud(TESTS, *CLOUD, "--kernel", spec)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line)
+    asked = spec.rpartition(",")[2]
+    assert line.startswith(
+        f"ERROR: kernelfs: --kernel {asked}: the provider cloud boots no kernels, and its "
+    )
+    assert "runs 6.5.3-own" in line
+
+
+def test_two_workers_agree_on_its_kernel(cloud: Runner) -> None:
+    result = cloud.apart(TESTS, "-p", "xdist", *CLOUD, "-n", "2")
+    result.assert_outcomes(passed=2)
+
+
+def test_what_it_cannot_do_skips_the_test(cloud: Runner) -> None:
+    result = cloud(
+        "def test_disk(vm, disk): pass\n\ndef test_in_it(disk_factory): disk_factory()\n", *CLOUD, "-rs"
+    )
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED * test_it.py:*: the provider cloud cannot attach disks to its machines*"]
+    )
+
+
+def test_what_it_cannot_do_is_an_error_where_needs_must_be_met(cloud: Runner) -> None:
+    result = cloud("def test_in_it(disk_factory): disk_factory()\n", *CLOUD, "--kernelfs-require")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the provider cloud cannot attach disks to its machines*"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def test_it(vm): vm.power_cut()", "def test_it(prepare): prepare()"],
+    ids=["power cut", "prepare"],
+)
+def test_a_plain_provider_saves_nothing_and_cuts_no_power(cloud: Runner, source: str) -> None:
+    cloud(source, *CLOUD).assert_outcomes(skipped=1)
+
+
+def test_two_plugins_that_offer_the_same_name_are_told(run: Runner, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST.replace('{"cloud"', '{"ssh"'))
+    result = run(TESTS, "--kernelfs-provider", "ssh")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line)
+    assert (
+        line
+        == "ERROR: kernelfs: --kernelfs-provider: two plugins offer a provider 'ssh'; disable one of them"
+    )
