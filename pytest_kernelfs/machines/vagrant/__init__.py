@@ -1,0 +1,1 @@
+"""The vagrant provider: machines with a distribution of their own, started from boxes."""
