@@ -22,6 +22,7 @@ from pytest_kernelfs.cache import Cache, default_root
 from pytest_kernelfs.config import FLAVOURS
 from pytest_kernelfs.errors import InfrastructureError, KernelfsError, ProviderUnavailable, UsageError
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, Resolver
+from pytest_kernelfs.providers import NAMES
 from pytest_kernelfs.sizes import format_size
 
 
@@ -93,15 +94,22 @@ def main(
 @main.command()
 @click.option("--yes", is_flag=True, help="Install without asking.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be installed.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Also what this machine provider uses; repeatable.",
+)
 @click.option("--for-tests", is_flag=True, help="Also what the tests of pytest-kernelfs itself use.")
-def setup(*, yes: bool, dry_run: bool, for_tests: bool) -> None:
+def setup(*, yes: bool, dry_run: bool, providers: Sequence[str], for_tests: bool) -> None:
     """Install the programs that this host lacks, with apt or dnf.
 
     Exit code 1 if something required is missing in the end.
     """
     from pytest_kernelfs import provision
 
-    needs = provision.needs(for_tests=for_tests)
+    needs = provision.needs(providers, for_tests=for_tests)
     lacking = provision.missing(needs)
     if not lacking:
         click.echo("nothing to do: every program is there")

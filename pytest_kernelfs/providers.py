@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.machines.machine import MakeProvider, Provider, Settings
 
 DEFAULT = "qemu"
+NAMES = ("qemu", "libvirt", "vagrant", "ssh", "local")
 HYPERVISORS = ("libvirt", "virtualbox")
 
 
@@ -62,7 +63,7 @@ def ours(options: ProviderOptions) -> Mapping[str, MakeProvider]:
 
         return LocalProvider(settings, allowed=options.allow_local)
 
-    return {"qemu": qemu, "libvirt": libvirt, "vagrant": vagrant, "ssh": ssh, "local": local}
+    return dict(zip(NAMES, (qemu, libvirt, vagrant, ssh, local), strict=True))
 
 
 def choose(name: str, offered: Iterable[Mapping[str, MakeProvider]]) -> MakeProvider:

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,8 +61,12 @@ APT: Final = PackageManager(
 DNF: Final = PackageManager("dnf", ("dnf", "install", "-y", "--setopt=install_weak_deps=False"))
 
 
-def needs(*, for_tests: bool = False) -> list[Need]:
-    """All that the plugin uses on the host; ``for_tests`` adds what only its own tests use."""
+def needs(providers: Iterable[str] = (), *, for_tests: bool = False) -> list[Need]:
+    """All that the plugin uses on the host.
+
+    ``providers`` names machine providers of ours whose programs are to be there, too; ``for_tests`` adds what
+    only our own tests use.
+    """
     wanted = [
         Need(tool.command, tool.apt, tool.dnf, tool.purpose, tool.required, _finder(tool.command))
         for tool in tools.TOOLS
@@ -77,10 +81,22 @@ def needs(*, for_tests: bool = False) -> list[Need]:
             _has_keyring,
         )
     )
+    for provider in OF_PROVIDERS if for_tests else dict.fromkeys(providers):
+        wanted += OF_PROVIDERS.get(provider, ())
     if for_tests:
-        for command, apt, dnf in (("gpg", "gnupg", "gnupg2"), ("busybox", "busybox-static", "busybox")):
-            wanted.append(Need(command, apt, dnf, "this project's own tests", True, _finder(command)))
+        wanted += [
+            Need(command, apt, dnf, "this project's own tests", True, _finder(command))
+            for command, apt, dnf in _OF_TESTS
+        ]
     return wanted
+
+
+_OF_TESTS: Final = (
+    ("gpg", "gnupg", "gnupg2"),
+    ("busybox", "busybox-static", "busybox"),
+    ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+    ("dnsmasq", "dnsmasq-base", "dnsmasq"),
+)
 
 
 def missing(wanted: Iterable[Need]) -> list[Need]:
@@ -162,6 +178,47 @@ def _sudo() -> list[str]:
 
 def _finder(command: str) -> Callable[[], bool]:
     return lambda: tools.find(command) is not None
+
+
+def _any_file(*patterns: str) -> Callable[[], bool]:
+    return lambda: any(any(Path("/").glob(pattern)) for pattern in patterns)
+
+
+def _of(purpose: str, *rows: tuple[str, str, str, Callable[[], bool] | None]) -> tuple[Need, ...]:
+    return tuple(
+        Need(name, apt, dnf, purpose, True, present or _finder(name)) for name, apt, dnf, present in rows
+    )
+
+
+_LIBVIRT: Final = _of(
+    "the provider libvirt",
+    ("libvirtd", "libvirt-daemon", "libvirt-daemon", None),
+    ("virsh", "libvirt-clients", "libvirt-client", None),
+    # libvirt-python is compiled where it is installed.
+    ("libvirt.h", "libvirt-dev", "libvirt-devel", _any_file("usr/include/libvirt/libvirt.h")),
+    ("pkg-config", "pkg-config", "pkgconf-pkg-config", None),
+    ("gcc", "gcc", "gcc", None),
+    ("Python.h", "python3-dev", "python3-devel", _any_file("usr/include/python3*/Python.h")),
+)
+# What the machine providers need on this host beyond what all need; those not named need nothing more.
+OF_PROVIDERS: Final[Mapping[str, Sequence[Need]]] = {
+    "libvirt": _LIBVIRT,
+    "vagrant": _of(
+        "the provider vagrant",
+        ("vagrant", "vagrant", "vagrant", None),
+        (
+            "vagrant-libvirt",
+            "vagrant-libvirt",
+            "vagrant-libvirt",
+            _any_file(
+                "usr/share/rubygems-integration/*/gems/vagrant-libvirt-*",
+                "usr/share/vagrant/gems/gems/vagrant-libvirt-*",
+            ),
+        ),
+        ("libvirtd", "libvirt-daemon", "libvirt-daemon", None),
+        ("qemu-img", "qemu-utils", "qemu-img", None),
+    ),
+}
 
 
 def _has_keyring() -> bool:

@@ -63,7 +63,31 @@ def need(name: str, apt: str, dnf: str = "", *, present: bool = False) -> Need:
 def test_every_tool_is_needed_and_debians_keys_and_the_tests_need_more() -> None:
     usual = [one.name for one in provision.needs()]
     assert usual == [*(tool.command for tool in tools.TOOLS), "debian-archive-keyring"]
-    assert [one.name for one in provision.needs(for_tests=True)] == [*usual, "gpg", "busybox"]
+    more = [one.name for one in provision.needs(for_tests=True)]
+    assert more[: len(usual)] == usual
+    assert {"gpg", "busybox", "libvirtd", "vagrant", "mmdebstrap"} <= set(more)
+
+
+@pytest.mark.parametrize(
+    ("providers", "more"),
+    [
+        (("qemu", "ssh", "local"), []),
+        (("libvirt",), ["libvirtd", "virsh", "libvirt.h", "pkg-config", "gcc", "Python.h"]),
+        (("vagrant",), ["vagrant", "vagrant-libvirt", "libvirtd", "qemu-img"]),
+    ],
+    ids=["none", "libvirt", "vagrant"],
+)
+def test_a_provider_may_need_more(providers: tuple[str, ...], more: list[str]) -> None:
+    usual = provision.needs()
+    assert [one.name for one in provision.needs(providers)[len(usual) :]] == more
+
+
+def test_what_is_no_program_is_looked_for_by_its_file(tmp_path: Path) -> None:
+    pattern = str(tmp_path / "gems" / "vagrant-libvirt-*").lstrip("/")
+    present = provision._any_file("nowhere/*", pattern)
+    assert not present()
+    (tmp_path / "gems" / "vagrant-libvirt-0.11.2").mkdir(parents=True)
+    assert present()
 
 
 @pytest.mark.parametrize("there", [True, False])
