@@ -47,6 +47,8 @@ TOOLS = (
     Tool("pkill", "procps", "procps-ng", "ending processes in the guest"),
     Tool("dmsetup", "dmsetup", "device-mapper", "device-mapper stacks"),
     Tool("ip", "iproute2", "iproute", "network namespaces"),
+    Tool("getent", "libc-bin", "glibc-common", "users, groups and addresses in the guest"),
+    Tool("ping", "iputils-ping", "iputils", "asking addresses from the guest"),
     Tool("ssh", "openssh-client", "openssh-clients", "machines that are reached over ssh"),
 )
 

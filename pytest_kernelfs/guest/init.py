@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import struct
 import time
 from typing import NoReturn
 
-from pytest_kernelfs.guest import conversation
+from pytest_kernelfs.guest import conversation, netlink
 
 PORT_NAME = "kernelfs"
 WAITING = "waiting for the host"
@@ -73,6 +74,7 @@ def main() -> NoReturn:
     os.environ.update(_ENVIRONMENT)
     _mount_all()
     _load_modules()
+    _switch_on_loopback()
     conversation.import_all()
     talking, was_killed = 0, False
     while True:
@@ -104,6 +106,14 @@ def _mount_all() -> None:
             os.symlink(target, "/dev/" + name)
         except FileExistsError:
             pass
+
+
+def _switch_on_loopback() -> None:
+    try:
+        netlink.set_up(socket.if_nametoindex("lo"))
+    except OSError as error:
+        # A small kernel may have no network at all.
+        log(f"cannot switch on the loopback interface: {error}")
 
 
 def _load_modules() -> None:

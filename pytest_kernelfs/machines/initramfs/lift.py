@@ -17,8 +17,9 @@ _MISSING = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
 # The guest has the merged-/usr layout whatever the host has: one place for each name.
 MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib32": "usr/lib32", "lib64": "usr/lib64"}
 
-# Loaded by name at run time, so no program lists it: glibc needs it to end threads.
-_LOADED_BY_NAME = ("libgcc_s.so.1",)
+# Loaded by name at run time, so no program lists them: glibc needs one to end threads, and, before 2.34, the
+# other to read /etc/passwd.
+_LOADED_BY_NAME = ("libgcc_s.so.1", "libnss_files.so.2")
 
 
 def shared_libraries(programs: Iterable[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
 from pytest_kernelfs.machines.initramfs.lift import add_merged_layout, add_with_symlinks, shared_libraries
 from pytest_kernelfs.tools import TOOLS, find, need
 
-_FORMAT = "1"  # raised whenever the layout of the archive changes
+_FORMAT = "2"  # raised whenever the layout of the archive changes
 
 # Lifted when the host has them; a command that is missing is missing in the guest, no more.
 _COMMANDS = """
@@ -27,7 +27,8 @@ _COMMANDS = """
     xfs_spaceman xfs_copy xfs_mdrestore xfs_metadump xfs_fsr xfs_estimate xfs_bmap xfs_ncheck xfs_rtcp
     mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs e2fsck fsck.ext4 tune2fs dumpe2fs debugfs resize2fs
     mkfs.btrfs btrfs btrfstune mkfs.f2fs fsck.f2fs mkfs.erofs mksquashfs mkfs.vfat
-    dmsetup ip tc ss bridge kmod modprobe insmod rmmod lsmod depmod modinfo getfattr setfattr strace
+    dmsetup ip tc ss bridge ping nc getent kmod modprobe insmod rmmod lsmod depmod modinfo getfattr setfattr
+    strace
 """.split()  # noqa: SIM905  (a list this long reads best as words)
 
 _INIT = """#!/usr/bin/python3 -ES
@@ -90,8 +91,10 @@ def _add_base(archive: CpioWriter) -> None:
     archive.device("dev/console", 5, 1)
     archive.device("dev/null", 1, 3, 0o666)
     archive.symlink("etc/mtab", "/proc/self/mounts")
+    archive.symlink("var/run", "/run")
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+    archive.file("etc/shadow", b"root:*:0:0:99999:7:::\nnobody:*:0:0:99999:7:::\n", 0o640)
     archive.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n")
     archive.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files\n")
     archive.file("etc/os-release", b'NAME="pytest-kernelfs guest"\nID=kernelfs\n')
