@@ -42,7 +42,7 @@ class Host:
         self.lacking: list[Need] = []
         self.installed: list[str] = []
         self.mends = mends
-        monkeypatch.setattr(provision, "needs", lambda for_tests: [])
+        monkeypatch.setattr(provision, "needs", lambda providers=(), for_tests=False: [])
         monkeypatch.setattr(provision, "missing", lambda needs: list(self.lacking))
         monkeypatch.setattr(provision, "package_manager", lambda: provision.APT)
         monkeypatch.setattr(provision, "install", self._install)
