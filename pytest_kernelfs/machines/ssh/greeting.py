@@ -17,7 +17,7 @@ _SCRIPT = (
     'root="sudo -n --"; test "$(id -u)" != 0 || root=; '
     f"echo {_HELLO}sudo $root; "
     f"echo {_HELLO}root $($root true 2>&1 && echo yes); "
-    f"echo {_HELLO}python $($root python3 -c 'import sys; print(*sys.version_info[:2])' 2>&1); "
+    f"echo {_HELLO}python $($root python3 -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null); "
     f"echo {_HELLO}end"
 )
 GREETING = f"sh -c {shlex.quote(_SCRIPT)}"
@@ -49,8 +49,7 @@ class Greeting:
         version = re.fullmatch(r"(\d+) (\d+)", answers["python"])
         if version is None:
             raise ProviderUnavailable(
-                f"{host} has no python3 ({answers['python'] or 'it says nothing'}); install it there, "
-                "nothing else is needed"
+                f"{host} has no python3 that root can run; install it there, nothing else is needed"
             )
         python = (int(version[1]), int(version[2]))
         if python < OLDEST_PYTHON:
@@ -66,7 +65,7 @@ def _no_answer(host: str, stdout: str, stderr: str) -> str:
     if stdout or not stderr:
         shown = stdout.strip()[:200] or "nothing"
         return (
-            f"{host} lets us in but runs no commands (it printed {shown!r}); the user's shell there has to be "
-            "a POSIX shell, with no forced command and no restriction to file transfer"
+            f"{host} lets us in but runs no commands (it printed {shown!r}); the user's shell there "
+            "has to be a POSIX shell, with no forced command and no restriction to file transfer"
         )
     return explain(host, stderr)
