@@ -43,6 +43,7 @@ bench: $(VENV)/.installed-bench
 # What the tests need on this host.
 test-host: $(VENV)/.installed
 	$(BIN)/kernelfs setup --yes --for-tests
+	$(MAKE) --no-print-directory $(VENV)/.installed-libvirt
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -61,6 +62,11 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.made
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -e '.[dev]'
+	@touch $@
+
+# It is compiled, with what "kernelfs setup --for-tests" has brought.
+$(VENV)/.installed-libvirt: $(VENV)/.installed
+	$(PIP) install -e '.[libvirt]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
