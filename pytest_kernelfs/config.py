@@ -74,6 +74,10 @@ OPTIONS = (
         "provider ssh: the machine to run tests on, as for ssh: host, user@host or ssh://user@host:port",
         "DESTINATION",
     ),
+    Option(
+        "--kernelfs-ssh-config", "kernelfs_ssh_config", "",
+        "provider ssh: ssh's configuration (default: your own ~/.ssh/config and the system's)", "FILE",
+    ),
     Option("--kernelfs-accel", "kernelfs_accel", "auto", "auto (KVM if it is proved to work), kvm or tcg"),
     Option(
         "--kernelfs-isolation", "kernelfs_isolation", "",
@@ -232,6 +236,7 @@ def _ini_specs(config: pytest.Config) -> list[str]:
 def _provider_options(config: pytest.Config, values: Mapping[str, _Value]) -> ProviderOptions:
     return ProviderOptions(
         ssh=values["kernelfs_ssh"].text,
+        ssh_config=values["kernelfs_ssh_config"].path(config.rootpath),
         libvirt_uri=values["kernelfs_libvirt_uri"].text,
         allow_local=config.getoption("kernelfs_allow_local"),
         vagrant_box=values["kernelfs_vagrant_box"].text,

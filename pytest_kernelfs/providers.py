@@ -21,11 +21,13 @@ HYPERVISORS = ("libvirt", "virtualbox")
 class ProviderOptions:
     """What our providers are told besides the settings that all have.
 
-    ``ssh`` is a destination for ssh; ``allow_local`` that tests may run on this host's own kernel;
+    ``ssh`` is a destination for ssh, ``ssh_config`` the file that configures ssh instead of the user's own;
+    ``allow_local`` that tests may run on this host's own kernel;
     ``vagrant_folder`` holds a Vagrantfile of the user's own, ``vagrant_hypervisor`` is what Vagrant uses.
     """
 
     ssh: str = ""
+    ssh_config: Path | None = None
     libvirt_uri: str = "qemu:///session"
     allow_local: bool = False
     vagrant_box: str = ""
@@ -56,7 +58,7 @@ def ours(options: ProviderOptions) -> Mapping[str, MakeProvider]:
     def ssh(settings: Settings) -> Provider:
         from pytest_kernelfs.machines.ssh.provider import SshProvider
 
-        return SshProvider(settings, options.ssh)
+        return SshProvider(settings, options.ssh, options.ssh_config)
 
     def local(settings: Settings) -> Provider:
         from pytest_kernelfs.machines.local.provider import LocalProvider

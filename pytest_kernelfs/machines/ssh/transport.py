@@ -94,7 +94,7 @@ class SshTransport:
                 raise
 
     def command(self, argv: Sequence[str], *, root: bool = True) -> list[str]:
-        """What to start here for ``argv`` to run there, as root: all three streams and the status are its own.
+        """What to start here for ``argv`` to run there, as root; streams and status are its own.
 
         Raises: as ``open``.
         """
