@@ -47,13 +47,7 @@ def run(
     except subprocess.SubprocessError:
         raise GuestError(entry.refusal) from None
     except OSError as error:
-        if cwd is not None and error.filename == cwd:
-            raise GuestError(f"cannot run a command in the folder {cwd}: {error.strerror}") from None
-        if isinstance(error, FileNotFoundError):
-            return _result(127, b"", str(error).encode() + b"\n", start)
-        if isinstance(error, PermissionError):
-            return _result(126, b"", str(error).encode() + b"\n", start)
-        raise GuestError(f"cannot start the command {command!r}: {error.strerror}") from None
+        return _result(refusal_code(error, command, cwd), b"", str(error).encode() + b"\n", start)
     try:
         stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
@@ -61,14 +55,28 @@ def run(
     return _result(process.returncode, stdout, stderr, start)
 
 
+def refusal_code(error: OSError, command: str | list[str], cwd: str | None) -> int:
+    """The exit code that shells give a command that could not be started.
+
+    Raises: GuestError if it is not the command's fault.
+    """
+    if cwd is not None and error.filename == cwd:
+        raise GuestError(f"cannot run a command in the folder {cwd}: {error.strerror}") from None
+    if isinstance(error, FileNotFoundError):
+        return 127
+    if isinstance(error, PermissionError):
+        return 126
+    raise GuestError(f"cannot start the command {command!r}: {error.strerror}") from None
+
+
 def _end(process: subprocess.Popen[bytes], start: float) -> dict[str, Any]:
     """Kill the whole group and keep what it had written."""
-    _kill_group(process.pid)
+    kill_group(process.pid)
     try:
         stdout, stderr = process.communicate(timeout=_GRACE_S)
     except subprocess.TimeoutExpired as late:
         result = _result(None, late.stdout or b"", late.stderr or b"", start)
-        result["stuck"] = _waits_for(process)
+        result["stuck"] = waits_for(process)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe:
                 pipe.close()
@@ -76,14 +84,16 @@ def _end(process: subprocess.Popen[bytes], start: float) -> dict[str, Any]:
     return _result(None, stdout, stderr, start)
 
 
-def _kill_group(pid: int) -> None:
+def kill_group(pid: int) -> None:
+    """Send SIGKILL to a process group, if it is there."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
 
-def _waits_for(process: subprocess.Popen[bytes]) -> str:
+def waits_for(process: subprocess.Popen[bytes]) -> str:
+    """Why a command whose group got SIGKILL has not ended."""
     if process.poll() is not None:
         return "a process outside the group holds its output open"
     try:

@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ class DescriptorIO:
         from execnet.gateway_base import get_execmodel
 
         self.descriptor = descriptor
+        self._writing = threading.Lock()
         self.execmodel = get_execmodel("thread")
 
     def read(self, numbytes: int) -> bytes:
@@ -32,8 +34,9 @@ class DescriptorIO:
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
+        with self._writing:  # or two messages of two threads get into one another
+            while view:
+                view = view[os.write(self.descriptor, view) :]
 
     def close_read(self) -> None:
         os._exit(0)

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from pytest_kernelfs.guest.exchange import Exchange
+
 # What the host has execnet run for each call.
 CALL = "from pytest_kernelfs.guest.dispatch import serve\nserve(channel)"
 compile_once = functools.lru_cache(maxsize=64)(compile)
@@ -20,14 +22,17 @@ class GuestError(Exception):
 def serve(channel: Any) -> None:
     """Receive ``(kind, payload, args, kwargs)`` from the channel, send ``("ok", value)`` or an error.
 
-    ``kind`` is "name" (payload: module, function) or "source" (payload: source, function).
+    ``kind`` is "name" (payload: module, function), "source" (payload: source, function), or "exchange":
+    as "name", with an ``Exchange`` for the function's first argument; what that sends is ``("item", item)``.
     Errors are ``("error", type name, message, traceback)``.
     """
     kind, (first, name), args, kwargs = channel.receive()
     try:
-        by_name = kind == "name"
-        function = getattr(importlib.import_module(first), name) if by_name else compile_source(first, name)
-        value = function(*args, **kwargs)
+        if kind == "source":
+            function = compile_source(first, name)
+        else:
+            function = getattr(importlib.import_module(first), name)
+        value = _converse(channel, function, args) if kind == "exchange" else function(*args, **kwargs)
     except Exception as error:
         channel.send(("error", type(error).__name__, str(error), traceback.format_exc()))
         return
@@ -36,6 +41,14 @@ def serve(channel: Any) -> None:
     except Exception as error:
         text = f"{name} gave a value that cannot be sent back: {error}"
         channel.send(("error", "DumpError", text, ""))
+
+
+def _converse(channel: Any, function: Callable[..., Any], args: list[Any]) -> Any:
+    exchange = Exchange(channel)
+    try:
+        return function(exchange, *args)
+    finally:
+        exchange.inbox.close()
 
 
 def compile_source(source: str, name: str) -> Callable[..., Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsError, UsageError
 from pytest_kernelfs.guest.dispatch import CALL
+from pytest_kernelfs.guest.exchange import Inbox
 
 _numbers = itertools.count(1)
 
@@ -25,6 +27,7 @@ class SocketIO:
         from execnet.gateway_base import get_execmodel
 
         self._socket = connection
+        self._writing = threading.Lock()
         self.execmodel = get_execmodel("thread")
 
     def read(self, numbytes: int, /) -> bytes:
@@ -41,7 +44,8 @@ class SocketIO:
         return b"".join(parts)
 
     def write(self, data: bytes, /) -> None:
-        self._socket.sendall(data)
+        with self._writing:  # or two messages of two threads get into one another
+            self._socket.sendall(data)
 
     def close_read(self) -> None:
         self.close_write()
@@ -76,18 +80,8 @@ class GuestChannel:
         Raises: GuestCommandError if it raised in the guest; UsageError for arguments that are not plain;
         GuestTimeout; ChannelLost.
         """
-        from execnet import DumpError
-
         try:
-            channel = self._gateway.remote_exec(CALL)
-            try:
-                channel.send((kind, payload, list(args), dict(kwargs)))
-            except (DumpError, struct.error) as error:
-                channel.close()
-                raise UsageError(
-                    f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it "
-                    "None, bool, int, float, str, bytes, list, tuple, dict and set only"
-                ) from None
+            channel = self._begin(kind, payload, args, kwargs)
             answer = channel.receive(timeout)
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):
@@ -97,6 +91,35 @@ class GuestChannel:
             raise ChannelLost(f"the channel to the guest closed during a call of {payload[1]}") from error
         return _value(answer, payload[1])
 
+    def exchange(
+        self, function: Callable[..., Any], args: Any, explain: Callable[[str], KernelfsError]
+    ) -> GuestExchange:
+        """Begin a call whose function has an ``Exchange`` for its first argument.
+
+        ``explain`` gives what to raise when the other end has gone. Raises: that; UsageError.
+        """
+        payload = call_payload(function)
+        try:
+            channel = self._begin("exchange", payload, args, {})
+        except OSError:
+            raise explain(f"the channel to the guest closed before a call of {payload[1]}") from None
+        return GuestExchange(channel, payload[1], explain)
+
+    def _begin(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any) -> Any:
+        """Raises: UsageError; OSError if the other end has gone."""
+        from execnet import DumpError
+
+        channel = self._gateway.remote_exec(CALL)
+        try:
+            channel.send((kind, payload, list(args), dict(kwargs)))
+        except (DumpError, struct.error) as error:
+            channel.close()
+            raise UsageError(
+                f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it "
+                "None, bool, int, float, str, bytes, list, tuple, dict and set only"
+            ) from None
+        return channel
+
     def close(self) -> None:
         """End the conversation; the guest goes back to waiting for the next."""
         try:
@@ -105,6 +128,60 @@ class GuestChannel:
             pass  # the other end went first
         self._gateway.join(timeout=2.0)
         self._socket.close()
+
+
+class GuestExchange:
+    """A call that is under way: items go both ways until its function gives its value.
+
+    ``fileno`` is readable when there is something to take.
+    """
+
+    def __init__(self, channel: Any, name: str, explain: Callable[[str], KernelfsError]) -> None:
+        self._channel = channel
+        self._name = name
+        self._explain = explain
+        self._inbox = Inbox(channel)
+        self._answer: Any = None
+
+    def fileno(self) -> int:
+        return self._inbox.fileno()
+
+    def send(self, item: Any) -> None:
+        """Give the function an item; one that has ended meanwhile gets no more."""
+        try:
+            self._channel.send(item)
+        except OSError:
+            pass  # ``value`` tells how it ended
+
+    def take(self) -> list[Any]:
+        """The items that the function has sent since, without waiting for more."""
+        items = []
+        for kind, *rest in self._inbox.take():
+            if kind == "item":
+                items.append(rest[0])
+            else:
+                self._answer = (kind, *rest)
+        return items
+
+    @property
+    def finished(self) -> bool:
+        """Whether the function has ended, or the other end has gone, and all that was sent is taken."""
+        return self._answer is not None or self._inbox.ended
+
+    @property
+    def value(self) -> Any:
+        """What the function gave, once it has ended.
+
+        Raises: GuestCommandError if it raised; what explains it, if the other end has gone.
+        """
+        if self._answer is None:
+            raise self._explain(f"the channel to the guest closed during a call of {self._name}")
+        return _value(self._answer, self._name)
+
+    def close(self) -> None:
+        """Take no more; the function is told."""
+        self._channel.close()
+        self._inbox.close()
 
 
 def channel_timeout() -> type[Exception]:

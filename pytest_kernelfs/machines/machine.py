@@ -67,6 +67,12 @@ class Machine(Protocol):
     def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
         """Run the function ``name`` of the module text ``source`` inside, and give its value."""
 
+    def exchange(self, function: Callable[..., Any], *args: Any) -> Exchange:
+        """Begin a call of a function of ``pytest_kernelfs.guest`` in which items go both ways.
+
+        Its first argument there is the other end of the exchange, ``guest.exchange.Exchange``.
+        """
+
     def attach_disk(self, spec: DiskSpec) -> str:
         """Attach a fresh, empty disk; gives its serial number, under which the guest finds it."""
 
@@ -93,6 +99,30 @@ class Machine(Protocol):
 
     def destroy(self) -> None:
         """End the machine at once and remove all it left; may be called again."""
+
+
+class Exchange(Protocol):
+    """A call under way, from the host's side; see ``channel.GuestExchange``, which does for every channel."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to take."""
+
+    def send(self, item: Any) -> None:
+        """Give the function an item."""
+
+    def take(self) -> list[Any]:
+        """The items that it has sent since, without waiting for more."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, or the machine has, and all that was sent is taken."""
+
+    @property
+    def value(self) -> Any:
+        """What it gave, once it has ended. Raises: GuestCommandError if it raised; what ended the machine."""
+
+    def close(self) -> None:
+        """Take no more; the function is told."""
 
 
 class Saved(Protocol):

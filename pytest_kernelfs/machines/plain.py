@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pytest_kernelfs.errors import Unsupported
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines.machine import DiskSpec, Machine, MachineSpec, Saved
+from pytest_kernelfs.machines.machine import DiskSpec, Exchange, Machine, MachineSpec, Saved
 
 
 def lacks(provider: str, what: str) -> NoReturn:
@@ -22,6 +22,9 @@ class PlainMachine:
 
     provider_name: str
     """The provider's name, for messages."""
+
+    def exchange(self, function: Callable[..., Any], *args: Any) -> Exchange:  # noqa: ARG002
+        lacks(self.provider_name, "attach a terminal or streams to a command in its machines")
 
     def attach_disk(self, spec: DiskSpec) -> str:  # noqa: ARG002
         lacks(self.provider_name, "attach disks to its machines")
