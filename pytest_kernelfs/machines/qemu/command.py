@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
@@ -26,15 +27,6 @@ _PORTS_PER_SLOT = 8
 _FIRST_SLOT = 0x10
 # Every port costs each fork 3 ms: firmware tables and devices to restore.
 DISK_PORTS = 8
-
-# Warnings and worse reach the console.
-CONSOLE_LOGLEVEL = 5
-# panic=-1 with -no-reboot makes QEMU end the moment a kernel panics. Distributions forbid most sysrq keys.
-# The log is read after a test: one of 128 KiB, as most have, may have lost its beginning by then.
-KERNEL_ARGUMENTS = (
-    f"console=ttyS0 panic=-1 loglevel={CONSOLE_LOGLEVEL} sysrq_always_enabled log_buf_len=1M "
-    "random.trust_cpu=on net.ifnames=0"
-)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import shutil
 import socket
 import time
@@ -11,22 +9,20 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import (
     GuestTimeout,
     InfrastructureError,
     KernelfsError,
-    KernelMisbehaved,
-    KernelPanic,
     UsageError,
 )
-from pytest_kernelfs.guest import fork
 from pytest_kernelfs.guest.init import WAITING
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.admission import NO_SLOT, Slot
-from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel
+from pytest_kernelfs.machines.conversing import ConversingMachine
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu.command import (
     AGENT_SOCKET,
@@ -39,26 +35,17 @@ from pytest_kernelfs.machines.qemu.disks import DiskBay, Plug
 from pytest_kernelfs.machines.qemu.process import QemuProcess
 from pytest_kernelfs.machines.qemu.qmp import DEFAULT_TIMEOUT_S, Monitor
 from pytest_kernelfs.machines.qemu.saved import QemuSaved
-from pytest_kernelfs.machines.qemu.sysrq import SerialKeys, make_console
+from pytest_kernelfs.machines.qemu.sysrq import ConsoleLine, make_console
 from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
-from pytest_kernelfs.machines.verdict import panic_text, tail
 
-# A panicking kernel prints for a while before QEMU ends.
-_ENTROPY_BYTES = 64
-_numbers = itertools.count(1)
-_LAST_WORDS_S = 5.0
 _POLL_S = 0.002
 _SAVE_TIMEOUT_S = 30.0
 # Leaves the memory out of a saved state: it is in its file already.
 _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 
 
-class BootPanic(InfrastructureError):
-    """The kernel panicked before it could be tested."""
-
-
 @final
-class QemuMachine:
+class QemuMachine(ConversingMachine):
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
 
     def __init__(self, launch: Launch, slot: Slot, plugs: Sequence[Plug] = ()) -> None:
@@ -68,7 +55,7 @@ class QemuMachine:
 
         Raises: InfrastructureError, ProviderUnavailable.
         """
-        self.kernel = launch.kernel
+        super().__init__(launch.kernel)
         self.launch = launch
         self.slot = slot
         self._plugs = tuple(plugs)
@@ -81,13 +68,9 @@ class QemuMachine:
         except BaseException:
             self._remove_folders()
             raise
-        self._channel: GuestChannel | None = None
         self._monitor: Monitor | None = None
         self._disks: DiskBay | None = None
-        self.log_start = 0
-        self.spoiled = False
         self._last_console = ""
-        self._died: KernelfsError | None = None
 
     def __repr__(self) -> str:
         state = "running" if self.alive else "gone"
@@ -98,29 +81,20 @@ class QemuMachine:
         """QEMU's process number."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        return self._died is None and not self._process.ended()
+    def has_ended(self, within: float = 0.0) -> bool:
+        return self._process.ended(within)
 
-    def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest answers, and is told who it is.
+    def _complaint(self) -> str:
+        return self._process.complaint()
 
-        Raises: InfrastructureError, with what the console printed, if it panics, ends or stays silent.
-        """
-        deadline = time.monotonic() + timeout
-        try:
-            self._channel = GuestChannel(self._connect(AGENT_SOCKET, deadline))
-            left = max(deadline - time.monotonic(), 0.0)
-            self.log_start = self._channel.call("name", call_payload(fork.adopt), _identity(), {}, left)
-        except GuestTimeout:
-            raise InfrastructureError(self._boot_report(f"did not answer within {timeout:g} s")) from None
-        except (ChannelLost, OSError) as error:
-            self._process.ended(_LAST_WORDS_S)
-            if panic_text(self.console()):
-                raise BootPanic(self._boot_report("panicked while it booted")) from None
-            raise InfrastructureError(
-                self._boot_report(f"ended while it booted ({self._process.complaint() or error})")
-            ) from None
+    def _why_it_ended(self) -> KernelfsError:
+        complaint = self._process.complaint()
+        if complaint == "exit code 0":
+            return self._shut_down()
+        return InfrastructureError(f"QEMU ended during the test ({complaint}); run the test again")
+
+    def _open_channel(self, deadline: float) -> GuestChannel:
+        return GuestChannel(self._connect(AGENT_SOCKET, deadline))
 
     def _connect(self, name: str, deadline: float) -> socket.socket:
         """Connect to one of QEMU's sockets: it is there a moment before anybody listens."""
@@ -139,77 +113,14 @@ class QemuMachine:
             else:
                 return connection
 
-    def _boot_report(self, what: str) -> str:
-        return (
-            f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
-            f"{tail(self.console())}\n"
-            "If the machine was only slow, give it more time with --kernelfs-boot-timeout SECONDS; "
-            "if KVM is to blame, try --kernelfs-accel tcg."
-        )
-
-    def check_alive(self) -> None:
-        if self._died is None and self._process.ended():
-            self._died = self._explain("nobody had called it since")
-            raise self._died
-
-    def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
-        return self._call("name", call_payload(function), args, kwargs, timeout)
-
-    def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
-        return self._call("source", (source, name), args, {}, timeout)
-
-    def _call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
-        if self._died is not None:
-            raise self._died
-        if self._channel is None:
-            raise InfrastructureError("the machine has not been waited for")
-        try:
-            return self._channel.call(kind, payload, args, kwargs, timeout)
-        except ChannelLost as lost:
-            self._died = self._explain(str(lost))
-            raise self._died from None
-        except GuestTimeout as late:
-            if panic_text(self.console()) is None and not self._process.ended():
-                raise
-            self._died = self._explain(str(late))
-            raise self._died from None
-
     def sysrq(self, keys: str, timeout: float) -> str:
         if self._process.ended():
             raise self._died or self._explain("before a sysrq key was pressed")
         try:
-            with closing(SerialKeys(self.monitor, self._folder, self._process.ended)) as serial:
-                before, self.spoiled = self.spoiled, True
-                text = serial.ask(keys, timeout)
-                self.spoiled = before or not serial.level_is_back
-                return text
+            with closing(ConsoleLine(self.monitor, self._folder, self._process.ended)) as line:
+                return self._press_keys(line, keys, timeout)
         except (ChannelLost, InfrastructureError, OSError) as error:
-            if not self._process.ended(_LAST_WORDS_S) and panic_text(self.console()) is None:
-                raise InfrastructureError(f"cannot press sysrq keys: {error}") from None
-            self._died = self._died or self._explain(str(error))
-            raise self._died from None
-
-    def _explain(self, seen: str) -> KernelfsError:
-        """What ended the machine: the kernel under test, or we."""
-        ended = self._process.ended(_LAST_WORDS_S)
-        panic = panic_text(self.console())
-        if panic is not None:
-            return self._panicked(panic)
-        if not ended:
-            return KernelMisbehaved(
-                f"kernel {self.kernel.release} closed its channel but runs on ({seen}): the agent "
-                f"was killed, or memory ran out. The console's last lines:\n{tail(self.console())}"
-            )
-        complaint = self._process.complaint()
-        if complaint == "exit code 0":
-            return KernelMisbehaved(
-                f"the machine with kernel {self.kernel.release} was shut down or rebooted during the test. "
-                f"The console's last lines:\n{tail(self.console())}"
-            )
-        return InfrastructureError(f"QEMU ended during the test ({complaint}); run the test again")
-
-    def _panicked(self, panic: str) -> KernelPanic:
-        return KernelPanic(f"kernel {self.kernel.release} panicked:\n{panic}")
+            raise self._cannot_press(error) from None
 
     def resume(self, state: Path, timeout: float) -> None:
         """Load a saved state and run on from there. Raises: InfrastructureError."""
@@ -356,8 +267,3 @@ class QemuMachine:
         self._remove_folders()
         if self._died is None:
             self._died = InfrastructureError("the machine was destroyed and is used no more")
-
-
-def _identity() -> tuple[str, float, bytes]:
-    """Name, time and randomness for a machine that starts now; see ``guest.fork.adopt``."""
-    return f"kernelfs-{next(_numbers)}", time.time(), os.urandom(_ENTROPY_BYTES)

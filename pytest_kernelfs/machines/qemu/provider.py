@@ -15,6 +15,7 @@ from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
+from pytest_kernelfs.machines.conversing import BootPanic
 from pytest_kernelfs.machines.housekeeping import tidy
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved, Settings
@@ -23,7 +24,7 @@ from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
 from pytest_kernelfs.machines.qemu.disks import Plug
-from pytest_kernelfs.machines.qemu.machine import BootPanic, QemuMachine
+from pytest_kernelfs.machines.qemu.machine import QemuMachine
 from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
 
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from pytest_kernelfs.errors import GuestTimeout
 from pytest_kernelfs.machines.channel import ChannelLost
-from pytest_kernelfs.machines.qemu.sysrq import SerialKeys, make_console
+from pytest_kernelfs.machines.qemu.sysrq import ConsoleLine, make_console
+from pytest_kernelfs.machines.serial_keys import SerialKeys
 
 # Not a key.
 END = "!"
@@ -74,9 +76,8 @@ def kernel(tmp_path: Path, words: dict[str, str]) -> Iterator[Kernel]:
 
 @pytest.fixture
 def keys(kernel: Kernel, tmp_path: Path) -> Iterator[SerialKeys]:
-    keys = SerialKeys(kernel, tmp_path, lambda: kernel.ended)  # type: ignore[arg-type]
-    yield keys
-    keys.close()
+    with closing(ConsoleLine(kernel, tmp_path, lambda: kernel.ended)) as line:  # type: ignore[arg-type]
+        yield SerialKeys(line)
 
 
 def test_what_a_key_prints_is_given_alone(keys: SerialKeys, kernel: Kernel) -> None:
