@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal
 
-from pytest_kernelfs import tools
+from pytest_kernelfs import provision, tools
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.sizes import format_size
@@ -31,6 +32,11 @@ LITTLE_MEMORY: Final = 1 * GIB  # one machine of the usual size
 _KVM_MEND: Final = (
     "enable virtualisation (nested, in a virtual machine) and join the group kvm; or go on without"
 )
+# Provider -> its Python module, and the package that brings it.
+_OPTIONAL_PROVIDERS: Final = {
+    "libvirt": ("libvirt", "libvirt-python"),
+    "vagrant": ("vagrant", "python-vagrant"),
+}
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "missing": "bold red"}
 
 
@@ -62,6 +68,7 @@ def examine(settings: KernelSettings) -> list[Check]:
         *cache_checks(cache_root),
         memory_check(Path("/proc/meminfo")),
         shared_memory_check(Path("/dev/shm")),  # noqa: S108  (only looked at)
+        *(provider_check(name, *what) for name, what in _OPTIONAL_PROVIDERS.items()),
     ]
 
 
@@ -112,6 +119,18 @@ def tool_check(tool: tools.Tool, path: Path | None) -> Check:
         f"kernelfs setup (package {tool.apt}; Fedora: {tool.dnf})",
         required=tool.required,
     )
+
+
+def provider_check(name: str, module: str, package: str) -> Check:
+    """Whether a machine provider has its programs, and the Python ``module`` of that ``package``."""
+    lacking = [need.name for need in provision.missing(provision.OF_PROVIDERS[name])]
+    mends = [f"kernelfs setup --provider {name}"] if lacking else []
+    if importlib.util.find_spec(module) is None:
+        lacking.append(package)
+        mends.append(f"pip install 'pytest-kernelfs[{name}]'")
+    if lacking:
+        return Check(f"provider {name}", "missing", f"lacks {', '.join(lacking)}", "; ".join(mends))
+    return Check(f"provider {name}", "ok", "its programs and its Python module are there")
 
 
 def qemu_check() -> Check:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pytest_kernelfs import doctor
+from pytest_kernelfs import doctor, provision
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.doctor import Check
 from pytest_kernelfs.errors import ProviderUnavailable
@@ -181,6 +181,21 @@ def test_no_proc_is_a_warning(tmp_path: Path) -> None:
 def test_shared_memory(tmp_path: Path) -> None:
     assert doctor.shared_memory_check(tmp_path).state == "ok"
     assert doctor.shared_memory_check(tmp_path / "none").state == "warning"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_provider_is_not_required_and_tells_how_to_get_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    lacking = [] if there else [provision.Need("libvirtd", "a", "b", "c", True, lambda: False)]
+    monkeypatch.setattr(provision, "missing", lambda wanted: lacking)
+    check = doctor.provider_check("libvirt", "os" if there else "no_such_module", "libvirt-python")
+    assert not check.required
+    if there:
+        assert check.state == "ok"
+    else:
+        assert check.detail == "lacks libvirtd, libvirt-python"
+        assert check.mend == "kernelfs setup --provider libvirt; pip install 'pytest-kernelfs[libvirt]'"
 
 
 def test_json_is_for_programs() -> None:
