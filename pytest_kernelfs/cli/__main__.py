@@ -1,0 +1,7 @@
+"""``python -m pytest_kernelfs.cli`` is the ``kernelfs`` command."""
+
+from __future__ import annotations
+
+from pytest_kernelfs.cli import main
+
+main()
