@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_kernelfs.kernels.settings import Progress
     from pytest_kernelfs.machines.machine import Machine, MachineSpec, MakeProvider, Provider, Saved
     from pytest_kernelfs.machines.pool import MachinePool
+    from pytest_kernelfs.machines.shares import Share
     from pytest_kernelfs.report.results import ResultTable
 
 
@@ -149,11 +150,26 @@ class Run:
             cache_size=config.cache_size,
             image=config.image,
         )
-        return self._choose()(settings)
+        provider = self._choose()(settings)
+        if not self.shares:
+            return provider
+        from pytest_kernelfs.machines.sharing import SharingProvider
+
+        return SharingProvider(provider, self.shares)
+
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """The folders that every machine gets a copy of. Raises: UsageError."""
+        if not self.config.share:
+            return ()
+        from pytest_kernelfs.machines.shares import parse_shares
+
+        return parse_shares(self.config.share)
 
     def check_provider(self) -> None:
-        """Raises: UsageError if nobody offers the provider that was asked for."""
+        """Raises: UsageError if nobody offers the provider that was asked for, or a share is none."""
         self._choose()
+        self.shares  # noqa: B018  (it is what checks them)
 
     @property
     def isolation(self) -> str:

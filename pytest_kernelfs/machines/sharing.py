@@ -1,0 +1,124 @@
+"""Gives every machine of a provider a copy of folders of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, Unsupported, UsageError
+from pytest_kernelfs.guest import sharing
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
+from pytest_kernelfs.machines.packing import batches, scan
+from pytest_kernelfs.machines.shares import Share
+
+# A megabyte takes 30 ms under TCG; on a host under heavy load it may take many times as long.
+_CALL_TIMEOUT_S = 60.0
+# What is saved takes about 250 MB of the cache's disk each.
+_MOST_SAVED = 4
+
+
+def bring(machine: Machine, share: Share) -> None:
+    """Copy a folder into a machine, as it is now.
+
+    Raises: UsageError if it cannot be read; GuestCommandError if it does not fit, or its path is taken;
+    as calls do.
+    """
+    found = scan(share.host)
+    try:
+        machine.call(
+            sharing.make_room, sharing.PLACE, sum(one.size for one in found), timeout=_CALL_TIMEOUT_S
+        )
+        for batch in batches(found):
+            machine.call(sharing.unpack, share.content, batch, timeout=_CALL_TIMEOUT_S)
+        machine.call(sharing.appear, str(share.host), share.content, share.guest, timeout=_CALL_TIMEOUT_S)
+    except GuestCommandError as error:
+        raise GuestCommandError(f"the folder {share.host} cannot be shared: {error}") from None
+
+
+@final
+class SharingProvider:
+    """A provider whose machines all have the shares; see ``machines.machine.Provider``.
+
+    Where machines can be saved, the shares are copied once for each kernel and size of machine, and the
+    machines that tests get are forks of one that has them. Elsewhere every machine gets its own copy.
+    """
+
+    def __init__(self, provider: Provider, shares: Sequence[Share]) -> None:
+        self._provider = provider
+        self._shares = tuple(shares)
+        self._saved: dict[tuple[Kernel, MachineSpec], Saved] = {}
+        self._cannot_save = False
+        self.name = provider.name
+        self.isolation = provider.isolation
+
+    def describe(self) -> str:
+        return f"{self._provider.describe()}, sharing {', '.join(map(str, self._shares))}"
+
+    def own_kernel(self) -> Kernel | None:
+        return self._provider.own_kernel()
+
+    def prove(self, kernel: Kernel) -> None:
+        self._provider.prove(kernel)
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        """A fork of a machine with the shares. Raises besides: as ``bring``."""
+        key = (kernel, spec)
+        if key not in self._saved and not self._cannot_save:
+            self._save(kernel, spec)
+        if key in self._saved:
+            try:
+                return self._provider.fork(self._saved[key])
+            except InfrastructureError:
+                self._saved.pop(key).discard()  # it is of no use; the next start makes it anew
+        return self._with_shares(self._provider.start(kernel, spec))
+
+    def _save(self, kernel: Kernel, spec: MachineSpec) -> None:
+        """Make what machines of this kind are forked from, unless this provider's cannot be saved."""
+        try:
+            machine = self._provider.start_writable(kernel, spec)
+        except (Unsupported, UsageError, InfrastructureError):
+            self._cannot_save = True  # ``start`` says what is wrong, if it fails as well
+            return
+        self._with_shares(machine)
+        while len(self._saved) >= _MOST_SAVED:
+            self._saved.pop(next(iter(self._saved))).discard()
+        try:
+            self._saved[kernel, spec] = machine.save()
+        except (Unsupported, InfrastructureError):
+            self._cannot_save = True
+        finally:
+            machine.destroy()
+
+    def _with_shares(self, machine: Machine) -> Machine:
+        try:
+            for share in self._shares:
+                bring(machine, share)
+        except BaseException:
+            machine.destroy()
+            raise
+        return machine
+
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> Machine | None:
+        saved = self._saved.get((kernel, spec))
+        return None if saved is None else self._provider.fork_if_room(saved)
+
+    def start_writable(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        return self._with_shares(self._provider.start_writable(kernel, spec))
+
+    def fork(self, saved: Saved) -> Machine:
+        return self._provider.fork(saved)
+
+    def fork_if_room(self, saved: Saved) -> Machine | None:
+        return self._provider.fork_if_room(saved)
+
+    def power_cut(self, machine: Machine, keep: str, kernel: Kernel, ready: Callable[[], None]) -> Machine:
+        return self._with_shares(self._provider.power_cut(machine, keep, kernel, ready))
+
+    def collect(self) -> list[str]:
+        return self._provider.collect()
+
+    def close(self) -> None:
+        while self._saved:
+            self._saved.popitem()[1].discard()
+        self._provider.close()
