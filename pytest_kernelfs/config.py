@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,18 +199,66 @@ def read(config: pytest.Config) -> Config:
     """
     typed = [part for value in config.getoption("kernelfs_kernels") for part in value.split(",")]
     offline, require = config.getoption("kernelfs_offline"), config.getoption("kernelfs_require")
-    values = {option.ini: _Value(option, config) for option in OPTIONS}
-    return Config(
+    return _made_of(
+        {option.ini: _of_run(option, config) for option in OPTIONS},
+        config.rootpath,
         specs=tuple(spec.strip() for spec in typed or _ini_specs(config)),
         explicit=bool(typed),
+        share=_shares(config),
+        allow_local=config.getoption("kernelfs_allow_local"),
+        offline=bool(config.getini("kernelfs_offline") if offline is None else offline),
+        require=bool(config.getini("kernelfs_require") if require is None else require),
+    )
+
+
+def typed(
+    texts: Mapping[str, str | None],
+    *,
+    specs: Sequence[str],
+    share: Sequence[str],
+    allow_local: bool,
+    offline: bool,
+) -> Config:
+    """The configuration of a command: ``texts`` by ini name, else the environment, else the defaults.
+
+    Raises: UsageError, naming the option and what it takes, for a value that is none.
+    """
+    parts = [part.strip() for spec in specs for part in spec.split(",")]
+    return _made_of(
+        {option.ini: _of_command(option, texts.get(option.ini)) for option in OPTIONS},
+        Path(),
+        specs=tuple(part for part in parts if part),
+        explicit=True,
+        share=tuple(share),
+        allow_local=allow_local,
+        offline=offline,
+        require=False,
+    )
+
+
+def _made_of(
+    values: Mapping[str, _Value],
+    root: Path,
+    *,
+    specs: tuple[str, ...],
+    explicit: bool,
+    share: tuple[str, ...],
+    allow_local: bool,
+    offline: bool,
+    require: bool,
+) -> Config:
+    """``root`` is where paths of the ini file are relative to."""
+    return Config(
+        specs=specs,
+        explicit=explicit,
         provider=values["kernelfs_provider"].text,
-        providers=_provider_options(config, values),
+        providers=_provider_options(values, root, allow_local=allow_local),
         accel=values["kernelfs_accel"].one_of(ACCELERATORS),
         isolation=values["kernelfs_isolation"].one_of(ISOLATIONS)
         if values["kernelfs_isolation"].text
         else None,
-        image=values["kernelfs_image"].path(config.rootpath),
-        share=_shares(config),
+        image=values["kernelfs_image"].path(root),
+        share=share,
         memory=values["kernelfs_memory"].memory(),
         cpus=values["kernelfs_cpus"].count(MOST_CPUS),
         max_vms=None
@@ -222,10 +270,10 @@ def read(config: pytest.Config) -> Config:
         debian_mirror=values["kernelfs_debian_mirror"].text or None,
         debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
         flavour=values["kernelfs_flavour"].one_of(FLAVOURS),
-        offline=bool(config.getini("kernelfs_offline") if offline is None else offline),
+        offline=offline,
         keep=values["kernelfs_keep"].one_of(KEEPS),
-        artifacts=values["kernelfs_artifacts"].folder(config.rootpath),
-        require=bool(config.getini("kernelfs_require") if require is None else require),
+        artifacts=values["kernelfs_artifacts"].folder(root),
+        require=require,
     )
 
 
@@ -233,14 +281,14 @@ def _ini_specs(config: pytest.Config) -> list[str]:
     return [part for value in config.getini("kernelfs_kernels") for part in value.split(",") if part]
 
 
-def _provider_options(config: pytest.Config, values: Mapping[str, _Value]) -> ProviderOptions:
+def _provider_options(values: Mapping[str, _Value], root: Path, *, allow_local: bool) -> ProviderOptions:
     return ProviderOptions(
         ssh=values["kernelfs_ssh"].text,
-        ssh_config=values["kernelfs_ssh_config"].path(config.rootpath),
+        ssh_config=values["kernelfs_ssh_config"].path(root),
         libvirt_uri=values["kernelfs_libvirt_uri"].text,
-        allow_local=config.getoption("kernelfs_allow_local"),
+        allow_local=allow_local,
         vagrant_box=values["kernelfs_vagrant_box"].text,
-        vagrant_folder=values["kernelfs_vagrant_folder"].path(config.rootpath),
+        vagrant_folder=values["kernelfs_vagrant_folder"].path(root),
         vagrant_hypervisor=values["kernelfs_vagrant_hypervisor"].one_of(HYPERVISORS),
     )
 
@@ -259,22 +307,29 @@ def _cache_root(text: str) -> Path:
     return default_root()
 
 
+def _of_run(option: Option, config: pytest.Config) -> _Value:
+    """The command line goes before the environment, and that before the ini file."""
+    typed: Any = config.getoption(option.dest)
+    if typed is None and not os.environ.get(option.variable):
+        named = f"the ini setting {option.ini}"
+        return _Value(named, str(config.getini(option.ini)), in_ini=True)
+    return _of_command(option, None if typed is None else str(typed))
+
+
+def _of_command(option: Option, typed: str | None) -> _Value:
+    if typed is not None:
+        return _Value(option.name, typed)
+    variable = os.environ.get(option.variable)
+    if variable:
+        return _Value(f"the environment variable {option.variable}", variable)
+    return _Value(option.name, option.default)
+
+
 class _Value:
-    """The text of one option, and its conversions, whose errors say where the text came from.
+    """The text of one option, and its conversions, whose errors say where the text came from."""
 
-    The command line goes before the environment, and that before the ini file.
-    """
-
-    def __init__(self, option: Option, config: pytest.Config) -> None:
-        typed: Any = config.getoption(option.dest)
-        variable = os.environ.get(option.variable)
-        self._in_ini = typed is None and not variable
-        if typed is not None:
-            self._named, self.text = option.name, str(typed)
-        elif variable:
-            self._named, self.text = f"the environment variable {option.variable}", variable
-        else:
-            self._named, self.text = f"the ini setting {option.ini}", str(config.getini(option.ini))
+    def __init__(self, named: str, text: str, *, in_ini: bool = False) -> None:
+        self._named, self.text, self._in_ini = named, text, in_ini
 
     def path(self, root: Path) -> Path | None:
         """The same as ``folder``; None if nothing is given."""
