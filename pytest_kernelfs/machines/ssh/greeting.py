@@ -13,9 +13,10 @@ OLDEST_PYTHON = (3, 7)
 _HELLO = "kernelfs:"
 # One line, for whatever shell the user has there. Each answer is a line of its own, marked.
 _SCRIPT = (
-    f"echo {_HELLO}begin; "
+    # Startup files may have printed something before, and left the line open.
+    "echo; "
     'root="sudo -n --"; test "$(id -u)" != 0 || root=; '
-    f"echo {_HELLO}sudo $root; "
+    f"echo {_HELLO}before $root; "
     f"echo {_HELLO}root $($root true 2>&1 && echo yes); "
     f"echo {_HELLO}python $($root python3 -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null); "
     f"echo {_HELLO}end"
@@ -36,11 +37,6 @@ class Greeting:
         answers = dict(re.findall(rf"^{_HELLO}(\w+) ?(.*)$", stdout, re.MULTILINE))
         if "end" not in answers:
             raise ProviderUnavailable(_no_answer(host, stdout, stderr))
-        if not stdout.startswith(_HELLO):
-            raise ProviderUnavailable(
-                f"{host} prints {stdout.splitlines()[0]!r} before it runs a command; have the shell's "
-                "startup files there (~/.bashrc …) print nothing unless the shell is interactive"
-            )
         if not answers["root"].endswith("yes"):
             raise ProviderUnavailable(
                 f"cannot become root on {host}: 'sudo -n true' says {answers['root'] or 'nothing'!r}; log in "
@@ -57,7 +53,7 @@ class Greeting:
                 f"{host} has Python {python[0]}.{python[1]}; "
                 f"{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer is needed there"
             )
-        return cls(tuple(answers["sudo"].split()), python)
+        return cls(tuple(answers["before"].split()), python)
 
 
 def _no_answer(host: str, stdout: str, stderr: str) -> str:

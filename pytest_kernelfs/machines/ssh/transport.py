@@ -93,24 +93,21 @@ class SshTransport:
                 self.close()
                 raise
 
-    def command(self, argv: Sequence[str], *, root: bool = True) -> list[str]:
-        """What to start here for ``argv`` to run there, as root; streams and status are its own.
+    def prefix(self) -> tuple[str, ...]:
+        """What goes before a command, quoted for a shell, to run it there as root with streams of its own.
 
-        Raises: as ``open``.
+        It holds until ``close``. Raises: as ``open``.
         """
         self.open()
         assert self._greeting is not None
-        remote = [*self._greeting.become_root, *argv] if root else argv
-        return self._client(shlex.join(remote))
+        return (*self._ssh(), *self._greeting.become_root)
 
-    def run(
-        self, argv: Sequence[str], *, timeout: float, root: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command there to its end.
+    def run(self, words: Sequence[str], *, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Run a command there, as root, to its end.
 
         Raises: InfrastructureError if it does not end in time; as ``open``.
         """
-        return self._run(self.command(argv, root=root), timeout)
+        return self._run([*self.prefix(), shlex.join(words)], timeout)
 
     def complaint(self, stderr: str = "") -> str:
         """What ssh printed of a connection that ended: the shared one's words, and a command's ``stderr``."""
@@ -134,7 +131,7 @@ class SshTransport:
     def _connect(self) -> None:
         self._last_words = ""
         self._folder = lease.make_folder()
-        command = self._client(None)
+        command = self._ssh(shared=True)
         with explain_os_errors("start ssh", self._folder), (self._folder / _STDERR).open("wb") as stderr:
             self._master = subprocess.Popen(
                 guarded(command),
@@ -159,7 +156,7 @@ class SshTransport:
             time.sleep(_POLL_S)
 
     def _greet(self) -> Greeting:
-        done = self._run(self._client(GREETING), self._connect_timeout + _LOGIN_S)
+        done = self._run([*self._ssh(), GREETING], self._connect_timeout + _LOGIN_S)
         return Greeting.read(self.destination, done.stdout, self.complaint(done.stderr))
 
     def _run(self, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -180,15 +177,15 @@ class SshTransport:
                 f"'ssh -o BatchMode=yes {self.destination} true' works. {words(self._heard())}"
             ) from None
 
-    def _client(self, remote: str | None) -> list[str]:
-        """ssh with our options, which go before any configuration; None for the shared connection."""
+    def _ssh(self, *, shared: bool = False) -> list[str]:
+        """ssh with our options, which go before any configuration, up to the command; or what is shared."""
         assert self._folder is not None
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": f"{max(1, round(self._connect_timeout))}",
             "ServerAliveInterval": f"{max(1, round(self._silence / _KEEP_ALIVES))}",
             "ServerAliveCountMax": f"{_KEEP_ALIVES}",
-            "ControlMaster": "yes" if remote is None else "no",
+            "ControlMaster": "yes" if shared else "no",
             "ControlPersist": "no",
             "ControlPath": str(self._folder / _SOCKET),
             # What the user's configuration may ask for is meant for people at a terminal.
@@ -205,8 +202,7 @@ class SshTransport:
             options["StrictHostKeyChecking"] = "yes"
         config = ["-F", str(self._config_file)] if self._config_file is not None else []
         named = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        last = ["-N", "--", self.destination] if remote is None else ["--", self.destination, remote]
-        return [str(need("ssh")), *config, *named, *last]
+        return [str(need("ssh")), *config, *named, *(["-N"] if shared else []), "--", self.destination]
 
     def _heard(self) -> str:
         if self._folder is None:

@@ -1,4 +1,4 @@
-"""A machine that is not ours alone: a kernel with Python, tools, users and an sshd, behind a port of the host."""
+"""A machine that is not ours alone: a kernel, Python, tools, users and an sshd behind a port of this host."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""What ssh prints, and what users are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelfs.machines.ssh.complaint import explain
+
+# As OpenSSH 9.2 printed them.
+_CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Offending ED25519 key in /home/me/.ssh/known_hosts:1
+Host key for box has changed and you have requested strict checking.
+Host key verification failed.
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "what", "next_step"),
+    [
+        (_CHANGED, "its host key is not the one that is known", "ssh-keygen -R"),
+        (
+            "No ED25519 host key is known for box and you have requested strict checking.\n"
+            "Host key verification failed.",
+            "its host key is not known here",
+            "'ssh me@box'",
+        ),
+        ("me@box: Permission denied (publickey).", "it refuses our key", "authorized_keys"),
+        (
+            "Received disconnect from ::1 port 22:2: Too many authentication failures\nDisconnected from ::1",
+            "it refuses our key",
+            "IdentityFile",
+        ),
+        (
+            "Permissions 0644 for '/k' are too open.\nWARNING: UNPROTECTED PRIVATE KEY FILE!\n"
+            "me@box: Permission denied (publickey).",
+            "ssh refuses a file",
+            "chmod 600",
+        ),
+        (
+            "ssh: Could not resolve hostname box: Name or service not known",
+            "no host of that name",
+            "check the spelling",
+        ),
+        ("ssh: connect to host box port 22: Connection refused", "nothing listens there", "right port"),
+        ("ssh: connect to host box port 22: Connection timed out", "it does not answer", "firewall"),
+        ("ssh: connect to host box port 22: No route to host", "it does not answer", "firewall"),
+        ("kex_exchange_identification: Connection closed by remote host", "before anybody logged in", "sshd"),
+        ("/c: line 3: Bad configuration option: foo", "does not accept its configuration", "mend the file"),
+        ("Unable to negotiate with ::1 port 22: no matching cipher found.", "no algorithm", "allow one"),
+        ("something new", "cannot reach me@box over ssh", "'ssh -o BatchMode=yes me@box true'"),
+    ],
+)
+def test_each_trouble_has_its_reason_and_next_step(printed: str, what: str, next_step: str) -> None:
+    text = explain("me@box", printed)
+    assert what in text
+    assert next_step in text
+    assert printed.splitlines()[-1] in text
+
+
+def test_the_frames_are_left_out() -> None:
+    assert "@@@" not in explain("box", _CHANGED)
+
+
+def test_an_ssh_that_says_nothing() -> None:
+    assert explain("box", "").endswith("ssh said nothing.")
