@@ -39,6 +39,7 @@ class FakeMachine:
         self.kernel = kernel(version)
         self.alive = True
         self.log_start = 0
+        self.mounts = "/mnt"
         self.spoiled = False
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.timeouts: list[float] = []

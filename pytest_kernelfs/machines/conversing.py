@@ -17,6 +17,7 @@ from pytest_kernelfs.guest import fork
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, GuestExchange, call_payload
+from pytest_kernelfs.machines.machine import MOUNTS
 from pytest_kernelfs.machines.serial_keys import SerialKeys, SerialLine
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
@@ -34,6 +35,7 @@ class ConversingMachine:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.log_start = 0
+        self.mounts = MOUNTS
         self.spoiled = False
         self._channel: GuestChannel | None = None
         self._died: KernelfsError | None = None

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from pytest_kernelfs.kernels.kernel import Kernel
 
+MOUNTS = "/mnt"
+"""Where file systems are mounted in a machine whose folders are all ours."""
+
 
 @dataclass(frozen=True)
 class MachineSpec:
@@ -47,6 +50,8 @@ class Machine(Protocol):
     kernel: Kernel
     log_start: int
     """The number of the first record in the kernel's log that is this machine's own."""
+    mounts: str
+    """The folder in it below which file systems are mounted."""
     spoiled: bool
     """True if no other test is to have it: sysrq keys were cut off, so that the kernel may go on printing all
     it logs on its console, or it keeps a cgroup hierarchy that was unmounted."""
@@ -154,6 +159,12 @@ class Provider(Protocol):
         """The kernel that its machines run, whatever is asked for; None if they boot the one asked for.
 
         Raises: ProviderUnavailable, InfrastructureError if that cannot be found out.
+        """
+
+    def userland(self) -> str | None:
+        """Names the programs that its machines have, for what is remembered of them from run to run.
+
+        "" for those of this host, lifted into our own root; None for those that may change at any time.
         """
 
     def prove(self, kernel: Kernel) -> None:

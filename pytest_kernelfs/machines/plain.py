@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.errors import Unsupported
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines.machine import DiskSpec, Exchange, Machine, MachineSpec, Saved
+from pytest_kernelfs.machines.machine import MOUNTS, DiskSpec, Exchange, Machine, MachineSpec, Saved
 
 
 def lacks(provider: str, what: str) -> NoReturn:
@@ -22,6 +22,7 @@ class PlainMachine:
 
     provider_name: str
     """The provider's name, for messages."""
+    mounts: str = MOUNTS
 
     def exchange(self, function: Callable[..., Any], *args: Any) -> Exchange:  # noqa: ARG002
         lacks(self.provider_name, "attach a terminal or streams to a command in its machines")
@@ -56,6 +57,9 @@ class PlainProvider:
     isolation: str = "session"
 
     def own_kernel(self) -> Kernel | None:
+        return None
+
+    def userland(self) -> str | None:
         return None
 
     def prove(self, kernel: Kernel) -> None:

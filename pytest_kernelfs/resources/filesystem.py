@@ -13,7 +13,7 @@ from pytest_kernelfs.resources import fsck
 from pytest_kernelfs.resources.block import BlockDevice, full_speed
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.quota import Quotas
-from pytest_kernelfs.resources.stack import MOUNTS, Resources
+from pytest_kernelfs.resources.stack import Resources
 
 _TIMEOUT_S = 300.0
 
@@ -27,7 +27,7 @@ class Filesystem(Mount):
     """
 
     def __init__(self, resources: Resources, kind: str, on: BlockDevice, mkfs: Sequence[str] = ()) -> None:
-        path = f"{MOUNTS}/{resources.name(kind)}"
+        path = resources.mount_point(resources.name(kind))
         super().__init__(resources, path, path, on.disk)
         self.kind = kind
         self.on = on
@@ -162,7 +162,7 @@ class Tmpfs(Mount):
     kind = "tmpfs"
 
     def __init__(self, resources: Resources, options: Sequence[str]) -> None:
-        path = f"{MOUNTS}/{resources.name(self.kind)}"
+        path = resources.mount_point(resources.name(self.kind))
         super().__init__(resources, path, path, None)
         self.options = list(options)
         resources.vm.guest(mounts.mount, self.kind, path, self.kind, ",".join(options))

@@ -162,7 +162,8 @@ class OverlayFactory:
         paths = self._make_layers(lower_on or base, [*lower, *data_lower], owner)
         name = self._resources.name(Overlay.kind)
         folder = f"{base.path}/{name}" if upper else ""
-        return Layout.of(name, paths[: len(lower)], paths[len(lower) :], folder), base
+        path = self._resources.mount_point(name)
+        return Layout.of(path, paths[: len(lower)], paths[len(lower) :], folder), base
 
     def _make_layers(self, on: Mount, layers: Sequence[Layer], owner: int) -> list[str]:
         """The folders of the layers; those that are not there yet are made in one go."""

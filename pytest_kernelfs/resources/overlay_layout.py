@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.resources.stack import MOUNTS
 
 Switch = bool | None
 _SWITCHED = {True: "on", False: "off"}
@@ -23,10 +22,10 @@ class Layout:
     work: str
 
     @classmethod
-    def of(cls, name: str, lower: list[str], data_lower: list[str], folder: str) -> Layout:
+    def of(cls, path: str, lower: list[str], data_lower: list[str], folder: str) -> Layout:
         """With fresh folders below ``folder`` for every mount: to reuse them is EBUSY or undefined."""
         upper, work = (f"{folder}/upper", f"{folder}/work") if folder else ("", "")
-        return cls(f"{MOUNTS}/{name}", lower, data_lower, upper, work)
+        return cls(path, lower, data_lower, upper, work)
 
 
 def overlay_options(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # Where resources live in the guest.
 ROOT = "/run/kernelfs"
-MOUNTS = "/mnt"
 
 
 class Resources:
@@ -48,6 +47,10 @@ class Resources:
     def name(self, kind: str) -> str:
         """A name that no other resource of the test has: "overlay-3"."""
         return f"{self._prefix}{kind}-{next(self._numbers)}"
+
+    def mount_point(self, name: str) -> str:
+        """Where a file system of that name is mounted in the machine."""
+        return f"{self.vm.machine.mounts}/{name}"
 
     def on_teardown(self, what: str, undo: Callable[[], Any]) -> None:
         """Have ``undo`` called when the test is over; ``what`` names it in errors."""

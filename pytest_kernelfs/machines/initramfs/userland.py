@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,12 @@ from pathlib import Path
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.machines.initramfs import python
 from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
-from pytest_kernelfs.machines.initramfs.lift import add_merged_layout, add_with_symlinks, shared_libraries
+from pytest_kernelfs.machines.initramfs.lift import (
+    add_merged_layout,
+    add_with_symlinks,
+    guest_path,
+    shared_libraries,
+)
 from pytest_kernelfs.tools import TOOLS, find, need
 
 _FORMAT = "2"  # raised whenever the layout of the archive changes
@@ -49,7 +55,7 @@ def lifted_commands() -> frozenset[str]:
 def guest_code_digest() -> str:
     """What changes whenever the code that runs inside machines does."""
     digest = hashlib.sha256()
-    for name, path in _guest_sources():
+    for name, path in guest_sources():
         digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -73,6 +79,7 @@ def _programs() -> list[Path]:
 
 def _write(folder: Path, programs: list[Path]) -> None:
     libraries = shared_libraries([*programs, python.interpreter(), *python.extension_modules()])
+    loader = next((path for path in libraries if path.name.startswith("ld")), None)
     with (folder / "userland.cpio").open("wb") as file:
         archive = CpioWriter(file)
         add_merged_layout(archive)
@@ -80,8 +87,20 @@ def _write(folder: Path, programs: list[Path]) -> None:
         for path in [*programs, *libraries]:
             add_with_symlinks(archive, path)
         python.add_python(archive)
+        if loader is not None:
+            archive.file("etc/kernelfs/python", _how_to_start_python(loader, libraries).encode())
         _add_guest_code(archive)
         archive.finish()
+
+
+def _how_to_start_python(loader: Path, libraries: list[Path]) -> str:
+    """What starts this Python where it is not in its own root: see ``guest.image_boot``.
+
+    A line each: the loader, the program, its home, the folders of all libraries.
+    """
+    folders = dict.fromkeys(str(Path(guest_path(path)).parent) for path in libraries)
+    home = guest_path(Path(sys.base_prefix))
+    return "\n".join([guest_path(loader), guest_path(python.interpreter()), home, ":".join(folders)]) + "\n"
 
 
 def _add_base(archive: CpioWriter) -> None:
@@ -104,11 +123,11 @@ def _add_base(archive: CpioWriter) -> None:
 def _add_guest_code(archive: CpioWriter) -> None:
     for name in ("pytest_kernelfs/__init__.py", "execnet/__init__.py"):
         archive.file(f"{_CODE_ROOT}/{name}", b"")
-    for name, path in _guest_sources():
+    for name, path in guest_sources():
         archive.file(f"{_CODE_ROOT}/{name}c", python.byte_code(path, name))
 
 
-def _guest_sources() -> list[tuple[str, Path]]:
+def guest_sources() -> list[tuple[str, Path]]:
     """Our guest package and execnet's base module: (path below the code root, source)."""
     import pytest_kernelfs.guest as guest
 
@@ -139,6 +158,6 @@ def _key(programs: list[Path]) -> str:
     ]:
         status = path.stat()
         digest.update(f"{path}\0{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    for name, path in _guest_sources():
+    for name, path in guest_sources():
         digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]

@@ -193,6 +193,6 @@ def test_changed_guest_code_makes_another_archive(
     few_programs(tmp_path)
     source = tmp_path / "init.py"
     source.write_text("OTHER = 1")
-    monkeypatch.setattr(userland, "_guest_sources", lambda: [("pytest_kernelfs/guest/init.py", source)])
+    monkeypatch.setattr(userland, "guest_sources", lambda: [("pytest_kernelfs/guest/init.py", source)])
     read = few_programs(tmp_path)
     assert b"OTHER" in read["usr/lib/kernelfs/pytest_kernelfs/guest/init.pyc"].content

@@ -1,0 +1,181 @@
+"""A machine that runs already: our agent comes for the tests, and goes without a trace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from pytest_kernelfs.errors import (
+    GuestTimeout,
+    InfrastructureError,
+    KernelfsError,
+    KernelfsWarning,
+    KernelMisbehaved,
+    Unsupported,
+)
+from pytest_kernelfs.guest import tenant_disks, tenant_keys
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from pytest_kernelfs.machines.machine import DiskSpec
+from pytest_kernelfs.machines.plain import PlainMachine
+from pytest_kernelfs.machines.tenant.access import Access, Tenancy
+from pytest_kernelfs.machines.tenant.connection import Connection
+
+_CALL_S = 30.0
+_TIDY_S = 30.0
+_LAST_WORDS_S = 10.0
+# As /proc/sysrq-trigger has them: crash, reboot, power off, end or kill all processes.
+_DEADLY_KEYS = "cboei"
+
+
+class TenantMachine(PlainMachine):
+    """Our agent on a machine that runs already; see ``machines.machine.Machine``.
+
+    It works over the standard streams of a command that leads to a root Python there. Over there, a
+    supervisor stays behind the agent. When the agent ends, or the connection is lost, it ends what the
+    agent left running, takes down what tests made through us, and sets back what they set. One such agent
+    at a time works on a machine.
+    """
+
+    def __init__(
+        self, access: Access, kernel: Kernel, tenancy: Tenancy | None = None, *, timeout: float = 60.0
+    ) -> None:
+        """Bring the agent there, within ``timeout`` seconds; ``kernel`` is what runs there.
+
+        Raises: Unreachable, InfrastructureError.
+        """
+        self.access = access
+        self.kernel = kernel
+        self.tenancy = tenancy or Tenancy()
+        self.provider_name = access.provider
+        self.spoiled = False
+        self.leftovers: list[str] = []
+        """What the supervisor took down when the agent had gone; complete after ``destroy``."""
+        self._died: KernelfsError | None = None
+        settings = {"namespaces": self.tenancy.namespaces, "wait": self.tenancy.wait}
+        self._connection = Connection(access, settings, timeout + self.tenancy.wait)
+        self.log_start: int = self._connection.facts["log_start"]
+        self.mounts: str = self._connection.facts["mounts"]
+        self._channel = GuestChannel(self._connection.socket)
+
+    def __repr__(self) -> str:
+        state = "running" if self.alive else "gone"
+        return f"<TenantMachine {self.access.label} {self.kernel.release} {state}>"
+
+    @property
+    def pid(self) -> int:
+        """The process, on this host, of the command that leads there."""
+        return self._connection.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._died is None and not self._connection.ended
+
+    def check_alive(self) -> None:
+        if self._died is None and self._connection.ended:
+            self._died = self.explain_end("nobody had called it since")
+            raise self._died
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
+        return self._call("name", call_payload(function), args, kwargs, timeout)
+
+    def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
+        return self._call("source", (source, name), args, {}, timeout)
+
+    def _call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
+        if self._died is not None:
+            raise self._died
+        try:
+            return self._channel.call(kind, payload, args, kwargs, timeout)
+        except ChannelLost as lost:
+            self._died = self.explain_end(str(lost))
+            raise self._died from None
+        except GuestTimeout as late:
+            if not self._connection.ended:
+                raise
+            self._died = self.explain_end(str(late))
+            raise self._died from None
+
+    def explain_end(self, seen: str) -> KernelfsError:
+        """What ended the conversation: a test or the kernel, which ended the agent, or the way there."""
+        code = self._connection.wait(_LAST_WORDS_S)
+        report = self._connection.report
+        if report is not None and report["ended"]:
+            return KernelMisbehaved(
+                f"the agent on {self.access.label} {report['ended']} ({seen}): a test ended it, or the kernel "
+                "did because memory ran out"
+            )
+        how = "the connection broke" if code is None else f"the connection ended with exit code {code}"
+        said = self._connection.said().strip()
+        return InfrastructureError(
+            f"{self.access.label} was lost during the test: {how} ({seen})"
+            + (f"; it printed:\n{said}" if said else "")
+        )
+
+    def attach_disk(self, spec: DiskSpec) -> str:
+        """A loop device on a sparse file, throttled by the kernel's block controller."""
+        if spec.power_cut:
+            raise Unsupported(
+                f"the provider {self.provider_name} cannot cut the power of its machines, so it has no disks "
+                "with power_cut=True; the provider qemu has (--kernelfs-provider qemu)"
+            )
+        made = self.call(
+            tenant_disks.attach,
+            spec.size,
+            spec.sector_size,
+            spec.cache,
+            _limits(spec),
+            timeout=_CALL_S,
+        )
+        return str(self._unless_refused(made))
+
+    def detach_disk(self, serial: str) -> None:
+        self.call(tenant_disks.detach, serial, timeout=_CALL_S)
+
+    def throttle_disk(self, serial: str, spec: DiskSpec) -> None:
+        self._unless_refused(self.call(tenant_disks.throttle, serial, _limits(spec), timeout=_CALL_S))
+
+    def sysrq(self, keys: str, timeout: float) -> str:
+        """Press keys through /proc/sysrq-trigger: that works only while the agent answers."""
+        deadly = sorted(set(keys) & set(_DEADLY_KEYS))
+        if deadly and not self.tenancy.owned:
+            raise Unsupported(
+                f"the provider {self.provider_name} does not press the sysrq keys {', '.join(deadly)}: they "
+                f"would end what else runs on {self.access.label}"
+            )
+        return str(self._unless_refused(self.call(tenant_keys.press, keys, timeout=timeout)))
+
+    def _unless_refused(self, answer: Any) -> Any:
+        """The value of (value, ""). Raises: Unsupported for (None, what that machine cannot do)."""
+        value, refusal = answer
+        if refusal:
+            raise Unsupported(f"the provider {self.provider_name}: {self.access.label} {refusal}")
+        return value
+
+    def destroy(self) -> None:
+        """Have the agent go and the machine left as it was; warns of what could not be put right."""
+        self._channel.close()
+        in_time = self._connection.close(_TIDY_S)
+        told, self._died = (
+            self._died is None,
+            self._died or InfrastructureError("the machine was left and is used no more"),
+        )
+        report = self._connection.report
+        if report is not None:
+            self.leftovers = list(report["removed"])
+        if told:
+            self._warn_of(report, in_time)
+
+    def _warn_of(self, report: dict[str, Any] | None, in_time: bool) -> None:
+        if report is None or not in_time:
+            what = "did not say that it is tidy within {_TIDY_S:g} s; the next run tidies it"
+        elif report["left"]:
+            what = "still has, of what tests made there: " + "; ".join(report["left"])
+        else:
+            return
+        warnings.warn(KernelfsWarning(f"{self.access.label} {what}"), stacklevel=2)
+
+
+def _limits(spec: DiskSpec) -> dict[str, int]:
+    return {"write_bps": spec.write_bps, "read_bps": spec.read_bps, "iops": spec.iops}

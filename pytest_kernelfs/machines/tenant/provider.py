@@ -1,0 +1,64 @@
+"""A base for providers whose machine runs already and is reached by a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
+from pytest_kernelfs.machines.plain import PlainProvider
+from pytest_kernelfs.machines.tenant.access import Access, Tenancy
+from pytest_kernelfs.machines.tenant.facts import running_kernel
+from pytest_kernelfs.machines.tenant.machine import TenantMachine
+
+
+class CommandProvider(PlainProvider):
+    """Tests run on a machine that runs already, as root, with the kernel it has.
+
+    All that it takes there is Python 3.7 or newer. What tests made there is taken down after each of them,
+    and by a supervisor of ours when the agent has gone, for whatever reason.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        name: str,
+        prefix: Sequence[str],
+        label: str = "",
+        shell: bool = False,
+        python: str = "python3",
+        tenancy: Tenancy | None = None,
+    ) -> None:
+        """``prefix`` goes before a command to have it run there as root, with its standard streams.
+
+        For instance ``["incus", "exec", "lab", "--"]``. ``label`` names the machine in messages, by default
+        the prefix does. ``shell`` says that the prefix leads to a shell there, as ssh does, so that words
+        have to be quoted. ``name`` is the provider's.
+        """
+        self.name = name
+        self.settings = settings
+        self.access = Access(name, label or " ".join(prefix), tuple(prefix), shell, python)
+        self.tenancy = tenancy or Tenancy()
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The kernel that runs there. Raises: Unreachable, InfrastructureError."""
+        return running_kernel(self.access, Cache(self.settings.cache_root), self.settings.boot_timeout)
+
+    def describe(self) -> str:
+        return f"{self.name}: {self.access.label}, kernel {self.kernel.release}"
+
+    def own_kernel(self) -> Kernel:
+        return self.kernel
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        if spec.boot_parameters:
+            raise UsageError(
+                f"the kernel of {self.access.label} runs already: the provider {self.name} cannot boot it with "
+                f"the parameters {spec.boot_parameters!r}"
+            )
+        return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
