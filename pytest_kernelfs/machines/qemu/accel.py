@@ -9,32 +9,16 @@ remembered for this boot of the host, this QEMU and this user.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable
+from pytest_kernelfs.machines.accelerator import DEADLINE_S, REACHED, Accelerator, Memory, settle
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
 KVM = Path("/dev/kvm")
-# With KVM a kernel misses its root after less than a second; a host under heavy load may need some more.
-_DEADLINE_S = 10.0
-_REACHED = b"VFS: Unable to mount root fs"
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """``name`` is "kvm" or "tcg"; ``reason`` says why, for people."""
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name.upper()} ({self.reason})"
 
 
 def choose(preference: str, qemu: Qemu, kernel_image: Path, cache: Cache) -> Accelerator:
@@ -42,63 +26,32 @@ def choose(preference: str, qemu: Qemu, kernel_image: Path, cache: Cache) -> Acc
 
     Raises: ProviderUnavailable if KVM is demanded and does not work.
     """
-    if preference == "tcg":
-        return Accelerator("tcg", "as asked")
-    problem = remembered_kvm_problem(qemu, cache)
-    if problem is None:
-        problem = _kvm_problem(qemu, kernel_image)
-        _remember(qemu, cache, problem)
-    if not problem:
-        return Accelerator("kvm", "proved by running a guest")
-    if preference == "kvm":
-        raise ProviderUnavailable(
-            f"--kernelfs-accel=kvm was asked for, but {problem}; "
-            "use --kernelfs-accel=auto or tcg, or mend KVM"
-        )
-    return Accelerator("tcg", problem)
+
+    def problem() -> str:
+        known = remembered_kvm_problem(qemu, cache)
+        if known is None:
+            known = _kvm_problem(qemu, kernel_image)
+            _memory(qemu, cache).remember(known)
+        return known
+
+    return settle(preference, problem)
 
 
 def remembered_kvm_problem(qemu: Qemu, cache: Cache) -> str | None:
     """What was found earlier in this boot of the host: "" for a working KVM, None if nobody looked yet."""
-    quick = _cannot_open()
-    if quick:
-        return quick
-    try:
-        record = json.loads(_memory(qemu, cache).read_text())
-    except (OSError, ValueError):
-        return None
-    return str(record["problem"]) if record.get("identity") == asdict(_identity(qemu)) else None
+    return _cannot_open() or _memory(qemu, cache).recall()
 
 
-@dataclass(frozen=True)
-class _Identity:
-    boot: str
-    qemu: str
-    user: int
-    kvm: str
-
-
-def _identity(qemu: Qemu) -> _Identity:
+def _memory(qemu: Qemu, cache: Cache) -> Memory:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return _Identity(boot, qemu.fingerprint, os.getuid(), _kvm_as_loaded())
+    identity = {"boot": boot, "qemu": qemu.fingerprint, "user": os.getuid(), "kvm": _kvm_as_loaded()}
+    return Memory(cache, f"{os.getuid()}-{qemu.version}", identity)
 
 
 def _kvm_as_loaded() -> str:
     """Changes when KVM's device or modules are loaded anew."""
     paths = [KVM, *sorted(Path("/sys/module").glob("kvm*"))]
     return " ".join(f"{path} {path.stat().st_ctime_ns}" for path in paths if path.exists())
-
-
-def _memory(qemu: Qemu, cache: Cache) -> Path:
-    return cache.root / "accel" / f"{os.getuid()}-{qemu.version}.json"
-
-
-def _remember(qemu: Qemu, cache: Cache, problem: str) -> None:
-    record = {"identity": asdict(_identity(qemu)), "problem": problem}
-    try:
-        cache.write_text(_memory(qemu, cache), json.dumps(record))
-    except InfrastructureError:
-        pass  # it will be found out again
 
 
 def _cannot_open() -> str:
@@ -121,11 +74,11 @@ def _kvm_problem(qemu: Qemu, kernel_image: Path) -> str:
             "-kernel", str(kernel_image), "-append", "console=ttyS0 panic=-1",
         ]  # fmt: skip
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_DEADLINE_S, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
         except subprocess.TimeoutExpired:
-            return f"{KVM} opens, but a guest on it did not boot within {_DEADLINE_S:g} s"
+            return f"{KVM} opens, but a guest on it did not boot within {DEADLINE_S:g} s"
         said = console.read_bytes() if console.exists() else b""
-        if _REACHED in said:
+        if REACHED in said:
             return ""
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return f"{KVM} opens, but a guest on it fails: {_short(lines[0] if lines else 'it stopped silently')}"

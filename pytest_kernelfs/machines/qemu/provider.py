@@ -14,13 +14,14 @@ from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines.accelerator import Accelerator
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
 from pytest_kernelfs.machines.conversing import BootPanic
 from pytest_kernelfs.machines.housekeeping import tidy
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved, Settings
 from pytest_kernelfs.machines.qemu import power, template
-from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_kvm_problem
+from pytest_kernelfs.machines.qemu.accel import choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
 from pytest_kernelfs.machines.qemu.disks import Plug
@@ -67,6 +68,13 @@ class QemuProvider:
 
     def own_kernel(self) -> None:
         return None
+
+    def userland(self) -> str:
+        image = self._settings.image
+        if image is None:
+            return ""
+        status = image.stat()
+        return f"{image} {status.st_size} {status.st_mtime_ns}"
 
     def prove(self, kernel: Kernel) -> None:
         """Settle the accelerator. Raises: ProviderUnavailable if KVM is demanded and does not work."""

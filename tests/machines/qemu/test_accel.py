@@ -11,8 +11,9 @@ import pytest
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import ProviderUnavailable
+from pytest_kernelfs.machines.accelerator import Accelerator
 from pytest_kernelfs.machines.qemu import accel
-from pytest_kernelfs.machines.qemu.accel import Accelerator, choose, remembered_kvm_problem
+from pytest_kernelfs.machines.qemu.accel import choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
 from .conftest import Program
@@ -79,7 +80,7 @@ def test_the_proof_runs_the_kernel_under_test_with_kvm(qemu: MakeQemu, cache: Ca
 def test_a_guest_that_hangs_means_tcg(
     qemu: MakeQemu, cache: Cache, monkeypatch: pytest.MonkeyPatch, kvm: Path
 ) -> None:
-    monkeypatch.setattr(accel, "_DEADLINE_S", 0.1)
+    monkeypatch.setattr(accel, "DEADLINE_S", 0.1)
     chosen = auto(qemu(HANGS), cache)
     assert chosen == Accelerator("tcg", f"{kvm} opens, but a guest on it did not boot within 0.1 s")
 
