@@ -113,10 +113,11 @@ def _read_markers(run: Run, items: list[tuple[pytest.Item, Candidate]]) -> None:
     from pytest_kernelfs.needs.items import read_needs
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
+    lifted = run.provider.userland() == ""
     for item, candidate in items:
         apply_markers(item, candidate)
         check_markers(item, run.machine_spec)
-        read_needs(item)
+        read_needs(item, lifted=lifted)
         item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,24 @@ def _filesystem(name: str) -> tuple[str, str]:
     if name in filesystems.kinds():
         return MET, ""
     return UNMET, f"has no file system {name}"
+
+
+def _command(name: str) -> tuple[str, str]:
+    return (MET, "") if shutil.which(name) else (UNMET, f"runs on a machine without the program {name}")
+
+
+def _module(name: str) -> tuple[str, str]:
+    """Loaded, built in or to be had; one that is built in and has no parameters shows nowhere else."""
+    plain = name.replace("-", "_")
+    builtin = f"/lib/modules/{os.uname().release}/modules.builtin"
+    if os.path.isdir(f"/sys/module/{plain}"):
+        return MET, ""
+    if os.path.exists(builtin) and f"/{plain}.ko" in _read(builtin).replace("-", "_"):
+        return MET, ""
+    tool = shutil.which("modprobe")
+    if tool and subprocess.call([tool, "-n", "-q", name], stdin=subprocess.DEVNULL) == 0:
+        return MET, ""
+    return UNMET, f"has no module {name} on its machine, neither loadable nor built in"
 
 
 def _overlay(feature: str) -> tuple[str, str]:
@@ -237,6 +256,8 @@ def _write(path: str, text: str) -> None:
 
 _PROBES: dict[str, Callable[[str], tuple[str, str]]] = {
     "cgroup": _cgroup,
+    "command": _command,
     "filesystem": _filesystem,
+    "module": _module,
     "overlay": _overlay,
 }

@@ -11,8 +11,18 @@ from pytest_kernelfs.machines.initramfs.modules import ModuleIndex, module_name
 from pytest_kernelfs.needs.need import Need
 
 
+def settle(need: Need, kernel: Kernel, *, lifted: bool) -> bool:
+    """Whether files settle the need, so that nothing has to boot.
+
+    ``lifted`` tells that machines have the programs of this host; those of others have to be asked.
+    """
+    if need.kind == "module":
+        return lifted or kernel.modules is not None
+    return need.kind == "config" or (lifted and need.kind == "command")
+
+
 def unmet(need: Need, kernel: Kernel) -> str | None:
-    """Why the need is not met; None if it is. ``need.from_files`` must be true.
+    """Why the need is not met; None if it is. ``settle`` must have said that files can tell.
 
     What the files cannot tell, because the kernel came without them, counts as not met.
 

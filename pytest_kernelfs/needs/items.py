@@ -23,15 +23,18 @@ _NEEDS = pytest.StashKey[tuple[Need, ...]]()
 _UNMET = pytest.StashKey[str]()
 
 
-def read_needs(item: pytest.Item) -> None:
-    """Read the item's markers. Raises: UsageError for one that is not written as it must be."""
+def read_needs(item: pytest.Item, *, lifted: bool) -> None:
+    """Read the item's markers; ``lifted`` tells that machines have programs of this host.
+
+    Raises: UsageError for one that is not written as it must be.
+    """
     needs: dict[Need, None] = {}
     for mark in item.iter_markers(MARKER):
         if not mark.args or mark.kwargs:
             raise UsageError(f'{item.nodeid}: write {MARKER}("overlay:volatile", "config:XFS_QUOTA")')
         for text in mark.args:
             try:
-                needs[parse(text)] = None
+                needs[parse(text, lifted=lifted)] = None
             except UsageError as error:
                 raise UsageError(f"{item.nodeid}: {error}") from None
     if needs:
@@ -105,7 +108,7 @@ class Needs:
         if not any(_NEEDS in other.stash for other in items):
             return
         kernel = self._run.kernel(candidate)
-        wanted = [(need, self._boot(other)) for other in items for need in _to_probe(other, kernel)]
+        wanted = [(need, self._boot(other)) for other in items for need in self._to_probe(other, kernel)]
         self._probes.ask(kernel, self._run.machine_spec, wanted)
         self.mark(items)
         if is_unmet(item):
@@ -117,16 +120,33 @@ class Needs:
 
     def _known_reason(self, item: pytest.Item, kernel: Kernel, needs: Sequence[Need]) -> str | None:
         """Why a need is not met; files first."""
-        for need in sorted(needs, key=lambda need: not need.from_files):
+        for need in sorted(needs, key=lambda need: not self._in_files(need, kernel)):
             answer = self._answer(item, kernel, need)
             if answer and not isinstance(answer, KernelfsError):
                 return answer
         return None
 
     def _answer(self, item: pytest.Item, kernel: Kernel, need: Need) -> Answer | None:
-        if need.from_files:
+        if self._in_files(need, kernel):
             return files.unmet(need, kernel) or ""
         return self._probes.answer(kernel, need, self._boot(item))
+
+    def _in_files(self, need: Need, kernel: Kernel) -> bool:
+        return files.settle(need, kernel, lifted=self._run.provider.userland() == "")
+
+    def _to_probe(self, item: pytest.Item, kernel: Kernel) -> list[Need]:
+        """The needs that a machine has to settle; none if files tell already that the test cannot run."""
+        to_probe = []
+        for need in item.stash.get(_NEEDS, ()):
+            if not self._in_files(need, kernel):
+                to_probe.append(need)
+                continue
+            try:
+                if files.unmet(need, kernel):
+                    return []
+            except KernelfsError:
+                return []  # told when it is that test's turn
+        return to_probe
 
     def _boot(self, item: pytest.Item) -> str:
         """The boot parameters of the item's machine."""
@@ -144,14 +164,3 @@ class Needs:
 
 def _is_out(item: pytest.Item) -> bool:
     return is_unmet(item) or item.get_closest_marker("skip") is not None
-
-
-def _to_probe(item: pytest.Item, kernel: Kernel) -> list[Need]:
-    """The needs that a machine has to settle; none if the files tell already that the test cannot run."""
-    needs = item.stash.get(_NEEDS, ())
-    try:
-        if any(need.from_files and files.unmet(need, kernel) for need in needs):
-            return []
-    except KernelfsError:
-        return []  # told when it is that test's turn
-    return [need for need in needs if not need.from_files]

@@ -26,25 +26,24 @@ class Need:
         return f"{self.kind}:{self.value}"
 
     @property
-    def from_files(self) -> bool:
-        """Whether the kernel's files and the host's programs settle it, so that nothing has to boot."""
-        return self.kind in ("config", "module", "command")
-
-    @property
     def depends_on_boot(self) -> bool:
         """Whether the kernel's boot parameters can change it."""
         return self.kind == "cgroup"
 
 
-def parse(text: object) -> Need:
-    """Raises: UsageError, naming what is known, for what is no need."""
+def parse(text: object, *, lifted: bool = True) -> Need:
+    """Read a need; ``lifted`` tells that machines have programs of this host, and of those only some.
+
+    Raises: UsageError, naming what is known, for what is no need.
+    """
     if not isinstance(text, str):
         raise UsageError(f"a need is text such as 'overlay:volatile', not {text!r}")
     kind, colon, value = text.partition(":")
     if kind not in _CHECKS or not colon or not value:
         shown = ", ".join(f"{name}:{example}" for name, (_, example) in sorted(_CHECKS.items()))
         raise UsageError(f"the need {text!r} is of no known kind{_near(kind, _CHECKS)}; known are {shown}")
-    _CHECKS[kind][0](text, value)
+    check = _CHECKS[kind][0] if lifted or kind != "command" else _check_name
+    check(text, value)
     return Need(kind, value)
 
 

@@ -38,10 +38,10 @@ class Probes:
 
     def answer(self, kernel: Kernel, need: Need, boot_parameters: str) -> Answer | None:
         """What is known already of a machine that is booted so; None if nothing is."""
-        key = _key(kernel, need, boot_parameters)
+        key = self._key(kernel, need, boot_parameters)
         if key not in self._read:
             self._read.add(key)
-            self._learn(key, _load(self._path(key)))
+            self._learn(key, self._load(key))
         return self._answers.get((key, str(need)))
 
     def ask(self, kernel: Kernel, spec: MachineSpec, wanted: Iterable[tuple[Need, str]]) -> None:
@@ -53,7 +53,7 @@ class Probes:
         groups: dict[tuple[str, str], set[Need]] = {}
         for need, parameters in wanted:
             if self.answer(kernel, need, parameters) is None:
-                place = (_key(kernel, need, parameters), parameters if need.depends_on_boot else "")
+                place = (self._key(kernel, need, parameters), parameters if need.depends_on_boot else "")
                 groups.setdefault(place, set()).add(need)
         for (key, parameters), group in groups.items():
             try:
@@ -65,12 +65,12 @@ class Probes:
     def _ask(self, key: str, kernel: Kernel, spec: MachineSpec, needs: set[Need]) -> None:
         self._make_room()
         with self._cache.lock(KIND, key):
-            known = _load(self._path(key))  # another worker may have asked meanwhile
+            known = self._load(key)  # another worker may have asked meanwhile
             self._learn(key, known)
             left = sorted((need for need in needs if str(need) not in known), key=_order)
             while left:
                 self._ask_machine(key, VM(self._provider().start(kernel, spec)), left, known)
-                self._cache.write_text(self._path(key), json.dumps(known, indent=1, sort_keys=True))
+                self._save(key, known)
 
     def _ask_machine(self, key: str, vm: VM, left: list[Need], known: dict[str, str]) -> None:
         """Settle what is left; a need that the machine does not survive leaves the rest to another."""
@@ -96,6 +96,27 @@ class Probes:
 
     def _learn(self, key: str, known: dict[str, str]) -> None:
         self._answers.update(((key, text), told) for text, told in known.items())
+
+    def _key(self, kernel: Kernel, need: Need, boot_parameters: str) -> str:
+        """Names the file of what is known; the code in it, because better code may give other answers."""
+        parameters = boot_parameters if need.depends_on_boot else ""
+        userland = self._provider().userland() or ""
+        text = f"{kernel.checksum} {guest_code_digest()} {userland} {parameters}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _load(self, key: str) -> dict[str, str]:
+        """What earlier runs found out; nothing of machines whose programs may have changed."""
+        if self._provider().userland() is None:
+            return {}
+        try:
+            known = json.loads(self._path(key).read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(text): str(told) for text, told in known.items()} if isinstance(known, dict) else {}
+
+    def _save(self, key: str, known: dict[str, str]) -> None:
+        if self._provider().userland() is not None:
+            self._cache.write_text(self._path(key), json.dumps(known, indent=1, sort_keys=True))
 
     def _path(self, key: str) -> Path:
         return self._cache.path(KIND, f"{key}.json")
@@ -129,18 +150,3 @@ def _module_of(kernel: Kernel, filesystem: str) -> str:
 def _order(need: Need) -> tuple[bool, str]:
     """Controllers of cgroup v1 last: see ``guest.needs.settle``."""
     return need.value.startswith("v1:"), str(need)
-
-
-def _key(kernel: Kernel, need: Need, boot_parameters: str) -> str:
-    """Names the file of what is known; the code in it, because better code may give other answers."""
-    parameters = boot_parameters if need.depends_on_boot else ""
-    text = f"{kernel.checksum} {guest_code_digest()} {parameters}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _load(path: Path) -> dict[str, str]:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(text): str(told) for text, told in known.items()} if isinstance(known, dict) else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import Kernel, tools
-from pytest_kernelfs.needs.files import unmet
+from pytest_kernelfs.needs.files import settle, unmet
 from pytest_kernelfs.needs.need import parse
 from tests.fake_machine import kernel as nowhere
 
@@ -64,3 +64,20 @@ def test_programs_are_those_of_the_host(kernel: Kernel, monkeypatch: pytest.Monk
     told = unmet(parse("command:mkfs.xfs"), kernel)
     assert told is not None
     assert told.startswith("machines lack it: the program 'mkfs.xfs'")
+
+
+@pytest.mark.parametrize(
+    ("need", "ours", "others", "bare"),
+    [
+        ("config:A", True, True, True),
+        ("module:ext4", True, True, False),
+        ("command:ls", True, False, False),
+        ("overlay:volatile", False, False, False),
+    ],
+)
+def test_files_tell_less_of_machines_with_programs_of_their_own(
+    kernel: Kernel, need: str, ours: bool, others: bool, bare: bool
+) -> None:
+    assert settle(parse(need), kernel, lifted=True) is ours
+    assert settle(parse(need), kernel, lifted=False) is others
+    assert settle(parse(need), nowhere(), lifted=False) is bare

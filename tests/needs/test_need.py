@@ -41,7 +41,13 @@ def test_what_is_not_known(text: object) -> None:
         parse(text)
 
 
-def test_which_needs_are_settled_from_files() -> None:
-    needs = [parse(text) for text in GOOD]
-    assert {need.kind for need in needs if need.from_files} == {"config", "module", "command"}
-    assert {need.kind for need in needs if need.depends_on_boot} == {"cgroup"}
+def test_programs_of_another_machine_may_be_any() -> None:
+    with pytest.raises(UsageError, match="never given a program 'systemctl'"):
+        parse("command:systemctl")
+    assert str(parse("command:systemctl", lifted=False)) == "command:systemctl"
+    with pytest.raises(UsageError, match="is no name"):
+        parse("command:a b", lifted=False)
+
+
+def test_which_needs_depend_on_how_the_kernel_was_booted() -> None:
+    assert {need.kind for need in map(parse, GOOD) if need.depends_on_boot} == {"cgroup"}

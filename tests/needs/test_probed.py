@@ -31,8 +31,12 @@ class Provider:
 
     def __init__(self, settle: Callable[[str, str], Any]) -> None:
         self.settle = settle
+        self.programs: str | None = ""
         self.started: list[tuple[str, str]] = []
         self.machines: list[FakeMachine] = []
+
+    def userland(self) -> str | None:
+        return self.programs
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine:
         self.started.append((kernel.checksum, spec.boot_parameters))
@@ -185,3 +189,22 @@ def test_a_file_system_without_module_is_not_there(
     probes = make()
     probes.ask(KERNEL, SPEC, [(BTRFS, "")])
     assert probes.answer(KERNEL, BTRFS, "") == "kernel 6.1.176 has no file system btrfs: has no module btrfs"
+
+
+@pytest.mark.parametrize(("programs", "asked"), [("", 1), ("an image", 1), (None, 2)])
+def test_what_may_change_at_any_time_is_asked_in_every_run(
+    make: Callable[[], Probes], provider: Provider, programs: str | None, asked: int
+) -> None:
+    provider.programs = programs
+    for run in (make(), make()):
+        run.ask(KERNEL, SPEC, [(METACOPY, "")])
+        run.ask(KERNEL, SPEC, [(METACOPY, "")])
+        assert run.answer(KERNEL, METACOPY, "") == ""
+    assert len(provider.started) == asked
+
+
+def test_machines_with_other_programs_are_asked_anew(make: Callable[[], Probes], provider: Provider) -> None:
+    for programs in ("", "an image", "another"):
+        provider.programs = programs
+        make().ask(KERNEL, SPEC, [(METACOPY, "")])
+    assert len(provider.started) == 3

@@ -90,6 +90,9 @@ class FakeProvider:
     def own_kernel(self) -> None:
         return None
 
+    def userland(self) -> str:
+        return ""
+
     def close(self) -> None:
         note("close")
 
