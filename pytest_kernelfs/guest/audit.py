@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import files, filesystems, kmsg
+from pytest_kernelfs.guest import cgroups, files, filesystems, kmsg
 
 _State = Dict[str, int]  # noqa: UP006   # what is there -> how often
 
@@ -200,11 +200,12 @@ def _block_devices() -> list[str]:
 
 
 def _cgroups(mounts: list[tuple[str, str, str]]) -> list[str]:
+    """All cgroups; on a machine whose init makes others as it likes, those in the folder for ours."""
     found = []
-    for point, fstype, _source in mounts:
-        if fstype in ("cgroup", "cgroup2"):
-            for folder, names, _files in os.walk(point):
-                found += [f"cgroup: {folder}/{name}" for name in names]
+    everywhere = [point for point, fstype, _source in mounts if fstype in ("cgroup", "cgroup2")]
+    for top in [cgroups.home()] if cgroups.home() else everywhere:
+        for folder, names, _files in os.walk(top):
+            found += [f"cgroup: {folder}/{name}" for name in names]
     return found
 
 

@@ -18,10 +18,26 @@ _POLL_S = 0.005
 _RETURN_S = 10.0
 _SOON_S = 0.5
 
+_home = _ours = ""
+
+
+def settle(folder: str, ours: str) -> None:
+    """Have all cgroups of version 2 made in ``folder``, on a machine whose init owns the rest of them.
+
+    ``ours`` is the name of the one in it that we are in ourselves.
+    """
+    global _home, _ours
+    _home, _ours = folder, ours
+
+
+def home() -> str:
+    """The folder that ``settle`` was told; "" if all of version 2 is ours."""
+    return _home
+
 
 def root() -> str:
-    """Where version 2 is mounted. Raises: GuestError if it is not."""
-    found = dying.hierarchies().get("")
+    """Where cgroups of version 2 are to be made. Raises: GuestError if it is not mounted."""
+    found = _home or dying.hierarchies().get("")
     if found is None:
         raise GuestError(f"cgroup version 2 is not mounted in this machine (kernel {_kernel()})")
     return found
@@ -187,8 +203,8 @@ def _enable_one(path: str, controller: str) -> None:
 
 def restore(before: list[str]) -> None:
     """Take back from the root's children all controllers but those that they had ``before``."""
-    top = dying.hierarchies().get("")
-    if top is None or any(os.path.isdir(f"{top}/{name}") for name in os.listdir(top)):
+    top = _home or dying.hierarchies().get("")
+    if top is None or any(os.path.isdir(f"{top}/{name}") for name in os.listdir(top) if name != _ours):
         return  # others use them
     for controller in _words(top + "/cgroup.subtree_control"):
         if controller not in before:

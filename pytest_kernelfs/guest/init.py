@@ -14,7 +14,7 @@ import struct
 import time
 from typing import NoReturn
 
-from pytest_kernelfs.guest import conversation, netlink
+from pytest_kernelfs.guest import conversation, image_boot, netlink, syscalls
 
 PORT_NAME = "kernelfs"
 WAITING = "waiting for the host"
@@ -70,12 +70,30 @@ def log(message: str) -> None:
 
 
 def main() -> NoReturn:
+    for_init = dict(os.environ)
+    set_environment()
+    _mount(_MOUNTS[:1])
+    wanted = image_boot.wishes()
+    if "root" in wanted:
+        image_boot.mount_rest()
+        _load_modules()
+        image_boot.boot(wanted, for_init, log)
+    _mount(_MOUNTS[1:])
+    _link_descriptors()
+    _load_modules()
+    switch_on_loopback()
+    conversation.import_all()
+    serve()
+
+
+def set_environment() -> None:
+    """The environment of what tests start, and nothing else."""
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
-    _mount_all()
-    _load_modules()
-    _switch_on_loopback()
-    conversation.import_all()
+
+
+def serve() -> NoReturn:
+    """Serve hosts, one conversation after another."""
     talking, was_killed = 0, False
     while True:
         if not talking:
@@ -87,16 +105,17 @@ def main() -> NoReturn:
             talking, was_killed = 0, os.WIFSIGNALED(status)
 
 
-def _mount_all() -> None:
-    from pytest_kernelfs.guest import syscalls
-
-    for source, target, fstype, options in _MOUNTS:
+def _mount(mounts: tuple[tuple[str, str, str, str], ...]) -> None:
+    for source, target, fstype, options in mounts:
         try:
             os.makedirs(target, exist_ok=True)
             syscalls.mount(source, target, fstype, 0, options)
         except OSError as error:
             # Old or small kernels lack some of these; what needs one of them says so itself.
             log(f"cannot mount {target}: {error}")
+
+
+def _link_descriptors() -> None:
     for name, target in (
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
@@ -108,7 +127,7 @@ def _mount_all() -> None:
             pass
 
 
-def _switch_on_loopback() -> None:
+def switch_on_loopback() -> None:
     try:
         netlink.set_up(socket.if_nametoindex("lo"))
     except OSError as error:

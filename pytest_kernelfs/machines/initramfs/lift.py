@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -71,21 +72,15 @@ def add_with_symlinks(archive: CpioWriter, path: Path) -> None:
         if not path.is_symlink():
             archive.copy(guest_path(path), path)
             return
-        target = path.readlink()
-        archive.symlink(guest_path(path), str(target) if target.is_absolute() else _relative(path, target))
-        path = Path(_normal(path.parent.resolve() / target))
+        target = Path(os.path.normpath(path.parent.resolve() / path.readlink()))
+        archive.symlink(guest_path(path), _relative(path, target))
+        path = target
     raise InfrastructureError(f"too many symbolic links at {path}; repair that path on the host")
 
 
 def _relative(link: Path, target: Path) -> str:
-    """A relative target, kept right when the link itself moved to the merged layout."""
-    return "/" + guest_path(Path(_normal(link.parent.resolve() / target)))
-
-
-def _normal(path: Path) -> str:
-    import os.path
-
-    return os.path.normpath(path)
+    """The way from the link to its target in the merged layout: it holds wherever the archive is mounted."""
+    return os.path.relpath("/" + guest_path(target), f"/{Path(guest_path(link)).parent}")
 
 
 def add_merged_layout(archive: CpioWriter) -> None:

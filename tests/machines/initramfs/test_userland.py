@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -84,9 +85,9 @@ def resolve(archive: newc.Archive, path: str) -> newc.Member:
         member = archive[done]
         if member.kind == "l":
             target = member.content.decode()
-            assert ".." not in target
-            rest = [*target.strip("/").split("/"), *rest]
-            done = "" if target.startswith("/") else done.rpartition("/")[0]
+            whole = posixpath.normpath(posixpath.join("/", posixpath.dirname(done), target))
+            rest = [*whole.strip("/").split("/"), *rest]
+            done = ""
     return archive[done]
 
 
