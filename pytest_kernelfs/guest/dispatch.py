@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from pytest_kernelfs.guest import importing
 from pytest_kernelfs.guest.exchange import Exchange
 
 # What the host has execnet run for each call.
@@ -24,15 +25,17 @@ def serve(channel: Any) -> None:
 
     ``kind`` is "name" (payload: module, function), "source" (payload: source, function), or "exchange":
     as "name", with an ``Exchange`` for the function's first argument; what that sends is ``("item", item)``.
-    Errors are ``("error", type name, message, traceback)``.
+    Errors are ``("error", type name, message, traceback)``. A source may ask for modules:
+    ``("import", name)``.
     """
     kind, (first, name), args, kwargs = channel.receive()
     try:
         if kind == "source":
-            function = compile_source(first, name)
+            with importing.from_host(channel):
+                value = compile_source(first, name)(*args, **kwargs)
         else:
             function = getattr(importlib.import_module(first), name)
-        value = _converse(channel, function, args) if kind == "exchange" else function(*args, **kwargs)
+            value = _converse(channel, function, args) if kind == "exchange" else function(*args, **kwargs)
     except Exception as error:
         channel.send(("error", type(error).__name__, str(error), traceback.format_exc()))
         return

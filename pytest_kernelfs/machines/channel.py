@@ -6,12 +6,14 @@ import itertools
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsError, UsageError
 from pytest_kernelfs.guest.dispatch import CALL
 from pytest_kernelfs.guest.exchange import Inbox
+from pytest_kernelfs.machines.importing import module_for_guest
 
 _numbers = itertools.count(1)
 
@@ -82,7 +84,7 @@ class GuestChannel:
         """
         try:
             channel = self._begin(kind, payload, args, kwargs)
-            answer = channel.receive(timeout)
+            answer = _last_answer(channel, timeout)
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):
                 raise GuestTimeout(
@@ -194,6 +196,16 @@ def channel_timeout() -> type[Exception]:
 def call_payload(function: Callable[..., Any]) -> tuple[str, str]:
     """How a function of the guest package is named over the channel."""
     return function.__module__, function.__name__
+
+
+def _last_answer(channel: Any, timeout: float) -> Any:
+    """What a call ends with; modules that it asks for meanwhile are sent."""
+    deadline = time.monotonic() + timeout
+    answer = channel.receive(timeout)
+    while answer[0] == "import":
+        channel.send(module_for_guest(answer[1]))
+        answer = channel.receive(max(deadline - time.monotonic(), 0.0))
+    return answer
 
 
 def _value(answer: Any, name: str) -> Any:

@@ -55,6 +55,9 @@ class SharingProvider:
     def describe(self) -> str:
         return f"{self._provider.describe()}, sharing {', '.join(map(str, self._shares))}"
 
+    def userland(self) -> str | None:
+        return self._provider.userland()
+
     def own_kernel(self) -> Kernel | None:
         return self._provider.own_kernel()
 

@@ -12,17 +12,26 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.guest.importing import ABSENT, REFUSED, SOURCE
+from pytest_kernelfs.machines.importing import module_for_guest
 
 
 def self_contained_source(function: Callable[..., Any]) -> str:
     """The function's source, after the imports, constants and functions of its module that it names.
+
+    A function of a library that needs more than that is imported there.
 
     Raises: UsageError for a lambda, a closure, a method, or a name that cannot be brought along.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
         raise UsageError(f"vm.call takes a plain function (def …), not {function!r}")
     parts: dict[str, str] = {}
-    _collect(function, parts)
+    try:
+        _collect(function, parts)
+    except UsageError:
+        if not _in_a_library(function):
+            raise
+        return f"from {function.__module__} import {function.__name__}"
     return "\n".join(parts.values())
 
 
@@ -45,11 +54,8 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
 
 def _bring(name: str, value: object, function: FunctionType, parts: dict[str, str]) -> None:
     if isinstance(value, ModuleType):
-        if value.__name__.partition(".")[0] not in sys.stdlib_module_names:
-            raise UsageError(
-                f"vm.call: the function {function.__name__} uses the module {value.__name__}, which the "
-                "guest does not have: only the standard library is there"
-            )
+        if not _is_standard(value.__name__):
+            _check_module(value.__name__, function)
         parts[name] = (
             f"import {value.__name__} as {name}" if "." not in value.__name__ else _dotted(value, name)
         )
@@ -62,11 +68,42 @@ def _bring(name: str, value: object, function: FunctionType, parts: dict[str, st
         parts[name] = f"from {value.__module__} import {value.__name__} as {name}"  # type: ignore[attr-defined]
     elif (expression := _expression(value)) is not None:
         parts[name] = f"{name} = {expression}"
+    elif (home := _home(value)) is not None and home != function.__module__:
+        _check_module(home, function)
+        parts[name] = f"from {home} import {value.__name__} as {name}"  # type: ignore[attr-defined]
     else:
         raise UsageError(
             f"vm.call: the function {function.__name__} uses {name} ({type(value).__name__}), which cannot "
             "be sent; pass what it needs as an argument, or import it inside the function"
         )
+
+
+def _check_module(name: str, function: FunctionType) -> None:
+    """Raises: UsageError if a module cannot be brought into a guest."""
+    kind, *rest = module_for_guest(name)
+    if kind == REFUSED:
+        raise UsageError(f"{rest[0]}, and the function {function.__name__} uses it")
+    if kind == ABSENT:
+        raise UsageError(
+            f"vm.call: the function {function.__name__} uses the module {name}, which no import finds on "
+            "this host, so it cannot be brought into the machine; put it into a file"
+        )
+
+
+def _home(value: object) -> str | None:
+    """The module from which a function or class can be imported by its name; None if there is none."""
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    name = getattr(value, "__name__", None)
+    is_there = module is not None and isinstance(name, str) and vars(module).get(name) is value
+    return module.__name__ if is_there and module is not None else None
+
+
+def _in_a_library(function: FunctionType) -> bool:
+    """Whether its module can be imported in a guest; test modules are made for pytest."""
+    name = function.__module__.rpartition(".")[2]
+    if name == "conftest" or name.startswith("test_") or name.endswith("_test") or _home(function) is None:
+        return False
+    return bool(module_for_guest(function.__module__)[0] == SOURCE)
 
 
 def _dotted(module: ModuleType, name: str) -> str:
@@ -105,7 +142,11 @@ def _global_names(source: str) -> list[str]:
 
 def _is_of_the_standard_library(value: object) -> bool:
     module = getattr(value, "__module__", None) or ""
-    return module.partition(".")[0] in sys.stdlib_module_names and hasattr(value, "__name__")
+    return _is_standard(module) and hasattr(value, "__name__")
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _expression(value: object) -> str | None:

@@ -9,11 +9,14 @@ import os.path as paths
 import xml.etree.ElementTree as Tree
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from pytest_kernelfs import sizes
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.source import self_contained_source
 from pytest_kernelfs.sizes import parse_size
@@ -23,7 +26,7 @@ NAMES = ("a", "b")
 ENDLESS = math.inf
 WHERE = (Path("/proc"),)
 NESTED = {"a": [1, {2}, (None, True)], b"b": frozenset(), "c": -math.inf}
-pattern = pytest
+machine_code: Any = None
 
 
 class Local:
@@ -237,19 +240,49 @@ def test_a_closure_is_refused_by_the_names_it_uses() -> None:
     )
 
 
-def test_a_module_that_the_guest_lacks_is_refused() -> None:
-    def skip() -> None:
-        pattern.skip("x")
-
-    message = refused(skip)
-    assert message.startswith("vm.call: the function skip uses the module pytest, which the guest does not")
-
-
-def test_a_function_of_another_module_is_refused() -> None:
+def test_modules_of_the_project_are_imported() -> None:
     def size() -> int:
-        return parse_size("1M")
+        return sizes.parse_size("1M") + parse_size("1K")
 
-    assert refused(size).startswith("vm.call: the function size uses parse_size (function), which cannot")
+    text = self_contained_source(size)
+    assert "sizes = importlib.import_module('pytest_kernelfs.sizes')" in text
+    assert "from pytest_kernelfs.sizes import parse_size as parse_size" in text
+    assert run(size) == (1 << 20) + 1024
+
+
+def test_a_class_of_the_project_is_imported() -> None:
+    def wrong() -> str:
+        return UsageError("no").message
+
+    assert run(wrong) == "no"
+
+
+def test_a_function_of_a_library_that_needs_its_module_is_imported_there() -> None:
+    assert self_contained_source(parse_size) == "from pytest_kernelfs.sizes import parse_size"
+    assert "def format_size" in self_contained_source(sizes.format_size)
+
+
+def test_a_module_of_machine_code_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / f"compiled_thing{EXTENSION_SUFFIXES[0]}"
+    path.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(globals(), "machine_code", ModuleType("compiled_thing"))
+
+    assert refused(use_machine_code) == (
+        f"vm.call: the module compiled_thing is an extension in machine code ({path}); only modules of pure "
+        "Python can be brought into the machine, and the function use_machine_code uses it"
+    )
+
+
+def use_machine_code() -> object:
+    return machine_code.value
+
+
+def test_a_module_without_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "machine_code", ModuleType("made_up"))
+    assert refused(use_machine_code).startswith(
+        "vm.call: the function use_machine_code uses the module made_up, which no import finds on this host"
+    )
 
 
 def test_a_class_of_the_test_is_refused() -> None:

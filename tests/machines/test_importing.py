@@ -1,0 +1,165 @@
+"""Modules of the host, imported by a guest, which here is a local process that runs the guest's own code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs.guest.importing import ABSENT, NAMESPACE, REFUSED, SOURCE
+from pytest_kernelfs.machines.channel import GuestChannel
+from pytest_kernelfs.machines.importing import module_for_guest
+from tests.machines.test_channel import PATIENCE_S, converse, run
+
+FILES = {
+    "shop/__init__.py": "from .prices import PRICE\nNAME = 'shop'\n",
+    "shop/prices.py": "from shop.deep.taxes import rate\nPRICE = 100 * rate()\n",
+    "shop/deep/taxes.py": "def rate():\n    return 2\n\ndef fail():\n    raise ValueError('no tax')\n",
+    "shop/odd.py": "# coding: latin-1\nTEXT = '\\xfc'\n",
+    "shop/typed.py": "from pytest_kernelfs import VM\nfrom pytest_kernelfs.errors import UsageError\n"
+    "def use(vm: VM) -> None: ...\n",
+    "shop/late.py": "VALUE = 7\n",
+    "shop/optional.py": "try:\n    import compiled\nexcept ImportError as error:\n    WHY = str(error)\n",
+    "broken.py": "def (\n",
+    "json.py": "raise SystemError\n",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Modules that only this process finds; they are never imported here."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="latin-1")
+    (tmp_path / f"compiled{EXTENSION_SUFFIXES[0]}").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    assert "shop" not in sys.modules
+
+
+@pytest.fixture
+def channel(project: Path) -> Iterator[GuestChannel]:
+    channel, guest = converse()
+    yield channel
+    channel.close()
+    guest.wait(PATIENCE_S)
+
+
+def test_what_a_guest_is_told(project: Path) -> None:
+    source = FILES["shop/__init__.py"].encode()
+    assert module_for_guest("shop") == (SOURCE, source, str(project / "shop/__init__.py"), True)
+    assert module_for_guest("shop.deep") == (NAMESPACE,)
+    assert module_for_guest("shop.deep.taxes")[3] is False
+    for absent in ("nowhere", "shop.nowhere", "shop.late.x", "json", "os.path", "", "shop."):
+        assert module_for_guest(absent) == (ABSENT,)
+    kind, why = module_for_guest("compiled")
+    assert kind == REFUSED
+    assert "the module compiled is an extension in machine code" in why
+
+
+def test_modules_that_are_loaded_are_found_where_they_are() -> None:
+    kind, source, path, is_package = module_for_guest(__name__)
+    assert (kind, Path(path), is_package) == (SOURCE, Path(__file__), False)
+    assert source == Path(__file__).read_bytes()
+
+
+def test_packages_come_with_what_they_import(channel: GuestChannel) -> None:
+    assert run(channel, "import shop\nreturn shop.PRICE, shop.__file__ is not None") == (200, True)
+    assert run(channel, "from shop.odd import TEXT\nreturn TEXT") == "\xfc"
+
+
+def test_each_module_is_sent_once(channel: GuestChannel, project: Path) -> None:
+    assert run(channel, "import shop\nreturn shop.NAME") == "shop"
+    for name in ("__init__", "prices"):
+        (project / f"shop/{name}.py").unlink()
+    assert run(channel, "import shop.prices\nreturn shop.prices.PRICE") == 200
+
+
+def test_the_standard_library_is_the_guests_own(channel: GuestChannel) -> None:
+    assert run(channel, "import json\nreturn json.dumps([1])") == "[1]"
+
+
+def test_our_own_package_is_there_for_annotations(channel: GuestChannel) -> None:
+    assert run(channel, "from shop import typed\nreturn typed.use.__name__") == "use"
+
+
+def test_what_is_nowhere_is_an_ordinary_error(channel: GuestChannel) -> None:
+    with pytest.raises(GuestCommandError, match=r"ModuleNotFoundError.*No module named 'nowhere'"):
+        run(channel, "import nowhere")
+
+
+def test_machine_code_is_refused_where_it_is_needed(channel: GuestChannel) -> None:
+    with pytest.raises(GuestCommandError, match=r"ImportError.*compiled is an extension in machine code"):
+        run(channel, "import compiled")
+    assert "only modules of pure Python" in run(channel, "from shop.optional import WHY\nreturn WHY")
+
+
+def test_tracebacks_show_the_module(channel: GuestChannel, project: Path) -> None:
+    with pytest.raises(GuestCommandError) as caught:
+        run(channel, "from shop.deep import taxes\ntaxes.fail()")
+    assert f'File "{project}/shop/deep/taxes.py", line 5, in fail' in str(caught.value)
+    assert "raise ValueError('no tax')" in str(caught.value)
+    with pytest.raises(GuestCommandError, match=r"SyntaxError[\s\S]*broken\.py"):
+        run(channel, "import broken")
+
+
+def test_threads_may_import(channel: GuestChannel) -> None:
+    body = """
+from concurrent.futures import ThreadPoolExecutor
+import importlib
+with ThreadPoolExecutor(4) as pool:
+    names = ["shop.late", "shop.odd", "shop.prices", "shop.deep.taxes"]
+    return [module.__name__ for module in pool.map(importlib.import_module, names)]
+"""
+    assert run(channel, body) == ["shop.late", "shop.odd", "shop.prices", "shop.deep.taxes"]
+
+
+def test_a_forked_process_may_not(channel: GuestChannel) -> None:
+    body = """
+import os
+read, write = os.pipe()
+if not os.fork():
+    try:
+        import shop
+    except ImportError as error:
+        os.write(write, str(error).encode())
+    os._exit(0)
+os.wait()
+return os.read(read, 1000).decode()
+"""
+    assert run(channel, body).startswith(
+        "shop cannot be had from the host in a process that the call has forked"
+    )
+    assert run(channel, "import shop\nreturn shop.PRICE") == 200
+
+
+def test_after_a_call_nothing_is_asked_for(channel: GuestChannel) -> None:
+    body = """
+import threading
+go, seen = threading.Event(), []
+def work():
+    go.wait(20)
+    try:
+        import shop.late
+    except ImportError as error:
+        seen.append(type(error).__name__)
+import sys
+sys.kept = go, seen, threading.Thread(target=work)
+sys.kept[2].start()
+"""
+    run(channel, body)
+    result: Any = channel.call("name", ("tests.machines.test_importing", "finish"), (), {}, PATIENCE_S)
+    assert result == ["ModuleNotFoundError"]
+
+
+def finish() -> list[str]:
+    """Called by name in the guest, beside any source."""
+    go, seen, thread = sys.kept  # type: ignore[attr-defined]
+    go.set()
+    thread.join(20)
+    return list(seen)
