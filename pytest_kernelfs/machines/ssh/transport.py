@@ -26,6 +26,7 @@ _KEEP_ALIVES = 3
 # For what ssh's own ConnectTimeout does not cover: proxies, log-in, the first command.
 _LOGIN_S = 45.0
 _END_S = 2.0
+_KEEP_ALIVE_GRACE_S = 5.0
 _POLL_S = 0.005
 _SOCKET = "ssh"
 _STDERR = "ssh.stderr"
@@ -108,6 +109,36 @@ class SshTransport:
         Raises: InfrastructureError if it does not end in time; as ``open``.
         """
         return self._run([*self.prefix(), shlex.join(words)], timeout)
+
+    def answers(self) -> bool:
+        """Whether the machine is there: it runs a command, or at least keeps the connection up.
+
+        It is given up after ``silence`` seconds without a sign of life.
+        """
+        if not self.is_open:
+            return False
+        process = subprocess.Popen(
+            guarded([*self._ssh(), "true"]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + self._silence + _KEEP_ALIVE_GRACE_S
+        try:
+            # One that hangs may start no command, yet its sshd answers keep-alives.
+            while self.is_open and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            if process.poll():
+                self._wait_for_the_end(_END_S)
+            return self.is_open
+        finally:
+            process.kill()
+            process.wait()
+
+    def heard(self) -> str:
+        """What ssh printed about the connection, as a sentence."""
+        return words(self._heard())
 
     def complaint(self, stderr: str = "") -> str:
         """What ssh printed of a connection that ended: the shared one's words, and a command's ``stderr``."""
@@ -203,6 +234,14 @@ class SshTransport:
         config = ["-F", str(self._config_file)] if self._config_file is not None else []
         named = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         return [str(need("ssh")), *config, *named, *(["-N"] if shared else []), "--", self.destination]
+
+    def _wait_for_the_end(self, within: float) -> None:
+        """Commands learn of a lost connection a moment before what is shared has ended."""
+        assert self._master is not None
+        try:
+            self._master.wait(within)
+        except subprocess.TimeoutExpired:
+            pass  # it was only the command that failed
 
     def _heard(self) -> str:
         if self._folder is None:

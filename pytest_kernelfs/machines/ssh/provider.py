@@ -1,0 +1,96 @@
+"""Tests on a machine that is reached over ssh, with the kernel it runs."""
+
+from __future__ import annotations
+
+import platform
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError, ProviderUnavailable, UsageError
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
+from pytest_kernelfs.machines.plain import PlainProvider
+from pytest_kernelfs.machines.ssh.machine import PROVIDER, SshMachine, access_over, explained
+from pytest_kernelfs.machines.ssh.transport import SshTransport
+from pytest_kernelfs.machines.tenant.access import Tenancy, Unreachable
+from pytest_kernelfs.machines.tenant.facts import running_kernel
+
+_CALL_S = 60.0
+
+
+@final
+class SshProvider(PlainProvider):
+    """One machine, which is never rebooted, reinstalled or ended: it is left as it was found."""
+
+    name = PROVIDER
+
+    def __init__(self, settings: Settings, destination: str, config_file: Path | None = None) -> None:
+        """``destination`` is as for ssh; ``config_file`` stands in for the user's and the system's.
+
+        Raises: UsageError.
+        """
+        if not destination:
+            raise UsageError(
+                "--kernelfs-provider ssh: name the machine with --kernelfs-ssh: user@host, a name from "
+                "~/.ssh/config, or ssh://user@host:port"
+            )
+        if config_file is not None and not config_file.is_file():
+            raise UsageError(f"--kernelfs-ssh-config: there is no file {config_file}")
+        self.settings = settings
+        self.transport = SshTransport(destination, config_file=config_file)
+        self._refused: KernelfsError | None = None
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The kernel that runs there. Raises: ProviderUnavailable, InfrastructureError."""
+        self._open()
+        cache = Cache(self.settings.cache_root)
+        try:
+            return running_kernel(access_over(self.transport), cache, self.settings.boot_timeout)
+        except Unreachable as error:
+            raise explained(self.transport, error) from None
+
+    def describe(self) -> str:
+        return f"ssh: {self.transport.destination}, kernel {self.kernel.release}"
+
+    def own_kernel(self) -> Kernel:
+        return self.kernel
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        if spec.boot_parameters:
+            raise UsageError(
+                f"the kernel of {self.transport.destination} runs already: the provider ssh cannot boot it "
+                f"with the parameters {spec.boot_parameters!r}"
+            )
+        self._open()
+        machine = SshMachine(self.transport, kernel, Tenancy(), timeout=self.settings.boot_timeout)
+        try:
+            self._check(machine, kernel)
+        except BaseException:
+            machine.destroy()
+            raise
+        return machine
+
+    def _open(self) -> None:
+        """Connect; a machine that cannot be reached is not tried again for every test of the run."""
+        if self._refused is not None:
+            raise self._refused
+        try:
+            self.transport.open()
+        except ProviderUnavailable as error:
+            self._refused = error
+            raise
+
+    def _check(self, machine: SshMachine, kernel: Kernel) -> None:
+        """Raises: InfrastructureError if it was started anew meanwhile, with another kernel."""
+        release = machine.call(platform.release, timeout=_CALL_S)
+        if release != kernel.release:
+            raise InfrastructureError(
+                f"{self.transport.destination} runs kernel {release} now, and ran {kernel.release} when the "
+                "tests began: it was started anew; run the tests again"
+            )
+
+    def close(self) -> None:
+        self.transport.close()
