@@ -100,8 +100,10 @@ def _home(value: object) -> str | None:
 
 def _in_a_library(function: FunctionType) -> bool:
     """Whether its module can be imported in a guest; test modules are made for pytest."""
+    if _home(function) is None:
+        return False
     name = function.__module__.rpartition(".")[2]
-    if name == "conftest" or name.startswith("test_") or name.endswith("_test") or _home(function) is None:
+    if name == "conftest" or name.startswith("test_") or name.endswith("_test"):
         return False
     return bool(module_for_guest(function.__module__)[0] == SOURCE)
 
