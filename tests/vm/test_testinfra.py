@@ -288,9 +288,14 @@ def test_services(host: Any) -> None:
             _ = host.service("no-such-service").is_running
 
 
-def test_packet_filters(host: Any) -> None:
+def test_packet_filters(host: Any, vm: VM, distribution: str | None) -> None:
     if not host.exists("iptables"):
         with pytest.raises(AssertionError, match="Unexpected exit code 127"):
             host.iptables.rules()
         return
+    if distribution is None:
+        vm.modprobe("nf_tables")
+        vm.run("iptables -A INPUT -p tcp --dport 7777 -j DROP", check=True)
+        assert host.iptables.rules("filter", "INPUT")[1:] == ["-A INPUT -p tcp -m tcp --dport 7777 -j DROP"]
     assert host.iptables.rules("filter", "INPUT")[0].startswith("-P INPUT ")
+    assert any(rule.startswith("-P OUTPUT ") for rule in host.iptables.rules(version=6))

@@ -18,9 +18,15 @@ _MISSING = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
 # The guest has the merged-/usr layout whatever the host has: one place for each name.
 MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib32": "usr/lib32", "lib64": "usr/lib64"}
 
-# Loaded by name at run time, so no program lists them: glibc needs one to end threads, and, before 2.34, the
-# other to read /etc/passwd.
-_LOADED_BY_NAME = ("libgcc_s.so.1", "libnss_files.so.2")
+# Loaded by name at run time, so no program lists them. glibc needs the first to end threads, and the second
+# (before 2.34) to read /etc/passwd; without the others iptables knows no targets and no ports.
+_LOADED_BY_NAME = (
+    "libgcc_s.so.1",
+    "libnss_files.so.2",
+    "xtables/libxt_standard.so",
+    "xtables/libxt_tcp.so",
+    "xtables/libxt_udp.so",
+)
 
 
 def shared_libraries(programs: Iterable[Path]) -> list[Path]:

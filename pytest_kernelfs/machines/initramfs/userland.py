@@ -33,8 +33,8 @@ _COMMANDS = """
     xfs_spaceman xfs_copy xfs_mdrestore xfs_metadump xfs_fsr xfs_estimate xfs_bmap xfs_ncheck xfs_rtcp
     mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs e2fsck fsck.ext4 tune2fs dumpe2fs debugfs resize2fs
     mkfs.btrfs btrfs btrfstune mkfs.f2fs fsck.f2fs mkfs.erofs mksquashfs mkfs.vfat
-    dmsetup ip tc ss bridge ping nc getent kmod modprobe insmod rmmod lsmod depmod modinfo getfattr setfattr
-    strace
+    dmsetup ip tc ss bridge ping nc getent iptables ip6tables kmod modprobe insmod rmmod lsmod depmod modinfo
+    getfattr setfattr strace
 """.split()  # noqa: SIM905  (a list this long reads best as words)
 
 _INIT = """#!/usr/bin/python3 -ES
