@@ -124,13 +124,13 @@ def collect(scratch: Path | None = None) -> list[str]:
         shutil.rmtree(folder, ignore_errors=True)
         removed.append(f"removed {folder}")
     for folder in sorted(scratch.iterdir()) if scratch is not None and scratch.is_dir() else ():
-        if _owner_is_gone(folder):
+        if owner_is_gone(folder):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(f"removed {folder}")
     return removed
 
 
-def _owner_is_gone(data_folder: Path) -> bool:
+def owner_is_gone(data_folder: Path) -> bool:
     words = data_folder.name.split("-")
     if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
         return False

@@ -1,0 +1,189 @@
+"""One machine of Vagrant's: made, reached over ssh, put back to how it started, destroyed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+from pytest_kernelfs.cache import explain_os_errors
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError, KernelfsWarning, ProviderUnavailable
+from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.admission import Slot
+from pytest_kernelfs.machines.ssh.transport import SshTransport
+from pytest_kernelfs.machines.vagrant import direct, package
+from pytest_kernelfs.machines.vagrant.commands import host_of
+from pytest_kernelfs.machines.vagrant.places import Place
+from pytest_kernelfs.machines.verdict import panic_text, tail
+
+_SNAPSHOT = "kernelfs"
+# A machine whose state was loaded is there at once, but its network needs some seconds to see it.
+_AFTER_RESTORE_S = 60.0
+_SSH_TRY_S = 5.0
+_POLL_S = 0.2
+_ASK_S = 30.0
+
+
+@final
+class Instance:
+    """A machine in ``place``, with ``kernel``; ``slot`` is given back with its end."""
+
+    def __init__(self, place: Place, kernel: Kernel, hypervisor: str, slot: Slot) -> None:
+        self.place = place
+        self.kernel = kernel
+        self._hypervisor = hypervisor
+        self._slot = slot
+        self._commands = place.commands
+        self._transport: SshTransport | None = None
+        self._can_be_restored = False
+
+    def up(self, lock: Path, timeout: float) -> None:
+        """Make it, wait until ssh answers, and see that it runs the kernel.
+
+        ``lock`` is a file: one process at a time has Vagrant make a machine.
+
+        Raises: InfrastructureError, ProviderUnavailable, with what Vagrant and the console printed.
+        """
+        with _turn(lock, timeout):
+            self._telling_the_console(lambda: self._commands.up(self._hypervisor, timeout, self._hopeless))
+        self._find()
+        if self._release() != self.kernel.release:
+            self._install_kernel(timeout)
+        self._save()
+
+    def _find(self) -> None:
+        """Learn how ssh reaches it."""
+        config = self._commands.ssh_config()
+        file = self.place.private / "ssh_config"
+        file.write_text(config)
+        host = host_of(config)
+        assert host is not None
+        self._transport = SshTransport(host, config_file=file, strict=False, connect_timeout=_SSH_TRY_S)
+
+    @property
+    def transport(self) -> SshTransport:
+        """The way to it. Raises: InfrastructureError if it is not up."""
+        if self._transport is None:
+            raise InfrastructureError(f"the machine {self.place.name} is not up")
+        return self._transport
+
+    def connect(self, timeout: float = _AFTER_RESTORE_S) -> SshTransport:
+        """The way to it, as soon as ssh answers. Raises: InfrastructureError."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.transport.open()
+            except ProviderUnavailable as error:
+                if (why := self._hopeless()) is not None:
+                    raise InfrastructureError(why) from None
+                if time.monotonic() > deadline:
+                    raise InfrastructureError(f"after {timeout:g} s: {error}") from None
+                time.sleep(_POLL_S)
+            else:
+                return self.transport
+
+    def _release(self) -> str:
+        return self.connect().run(["uname", "-r"], timeout=_ASK_S).stdout.strip()
+
+    def _install_kernel(self, timeout: float) -> None:
+        """Have it run our kernel, by its own boot loader. Raises: InfrastructureError if it does not."""
+        package.install(self.transport, self.kernel, self.place.private)
+        self.transport.close()
+        self._telling_the_console(lambda: self._commands.reload(timeout, self._hopeless))
+        self._find()
+        release = self._release()
+        if release != self.kernel.release:
+            raise InfrastructureError(
+                f"the machine {self.place.name} was given the kernel {self.kernel.release} and rebooted, but "
+                f"it runs {release}: its boot loader does not start what GRUB_DEFAULT names"
+            )
+
+    def _save(self) -> None:
+        """Save it, if Vagrant can: other tests may start from here."""
+        # What is connected when it is saved hangs when it is restored.
+        self.transport.close()
+        try:
+            self._commands.save_snapshot(_SNAPSHOT)
+        except KernelfsError as error:
+            _warn(f"this machine cannot be saved, so that a fresh one takes as long as the first: {error}")
+        else:
+            self._can_be_restored = True
+
+    def restore(self) -> bool:
+        """Put it back to how it was when it was up; False if that cannot be done."""
+        if self._transport is not None:
+            self._transport.close()
+        if not self._can_be_restored:
+            return False
+        try:
+            self.place.console.write_text("")
+            self._commands.restore_snapshot(_SNAPSHOT)
+            self.connect()
+        except (KernelfsError, OSError) as error:
+            _warn(f"a machine could not be put back to how it started, and another is made: {error}")
+            return False
+        return True
+
+    def console(self) -> str:
+        """What its serial console has printed; nothing where it is not kept."""
+        try:
+            return self.place.console.read_text(errors="replace").replace("\r", "")
+        except OSError:
+            return ""
+
+    def _hopeless(self) -> str | None:
+        """Why there is no use to wait for it longer, as far as its console tells."""
+        console = self.console()
+        kernel = f"kernel {self.kernel.release} ({self.kernel.source})"
+        if (panic := panic_text(console)) is not None:
+            return f"{kernel} panicked while it booted:\n{panic}"
+        if direct.FAILED in console:
+            return f"{kernel} booted, but the box's system cannot be started:\n{tail(console, 5)}"
+        return None
+
+    def _telling_the_console(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except InfrastructureError as error:
+            console = self.console()
+            if self._hopeless() is not None or not console.strip():
+                raise
+            raise InfrastructureError(f"{error}\nThe console's last lines:\n{tail(console)}") from None
+
+    def destroy(self) -> None:
+        """End it and remove all it left; warns of what could not be removed. May be called again."""
+        if self._transport is not None:
+            self._transport.close()
+        try:
+            self._commands.destroy()
+        except KernelfsError as error:
+            _warn(
+                f"the machine {self.place.name} could not be destroyed ('kernelfs gc' tries again): {error}"
+            )
+        else:
+            self.place.remove()
+        self._slot.release()
+
+
+@contextmanager
+def _turn(lock: Path, patience: float) -> Iterator[None]:
+    """Hold the lock, for which others may have to be waited. Raises: InfrastructureError."""
+    import filelock
+
+    with explain_os_errors("write", lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(lock, timeout=patience):
+            yield
+    except filelock.Timeout:
+        raise InfrastructureError(
+            f"other runs kept Vagrant busy for {patience:g} s; run fewer at once (-n), or give it more time "
+            "with --kernelfs-boot-timeout SECONDS"
+        ) from None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(KernelfsWarning(text), stacklevel=3)
