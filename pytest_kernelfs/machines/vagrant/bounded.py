@@ -48,23 +48,26 @@ class Bounds:
 
         Raises: InfrastructureError if it does not end in time; what ``complaint.explain`` makes of a failure.
         """
-        with explain_os_errors("run vagrant", self.folder), tempfile.TemporaryFile() as out:
-            with tempfile.TemporaryFile() as err:
-                process = subprocess.Popen(
-                    guarded(command),
-                    cwd=self.folder,
-                    env=dict(self.env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    start_new_session=True,
-                )
-                try:
-                    hopeless = self._wait(process)
-                except BaseException:
-                    _end(process)
-                    raise
-                printed, complaint = _text(out), _text(err)
+        with (
+            explain_os_errors("run vagrant", self.folder),
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            process = subprocess.Popen(
+                guarded(command),
+                cwd=self.folder,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+            try:
+                hopeless = self._wait(process)
+            except BaseException:
+                _end(process)
+                raise
+            printed, complaint = _text(out), _text(err)
         if hopeless is not None:
             raise InfrastructureError(hopeless.replace("{printed}", tail(f"{printed}\n{complaint}")))
         if process.returncode:

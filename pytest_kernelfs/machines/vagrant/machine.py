@@ -23,7 +23,7 @@ class VagrantMachine(TenantMachine):
         self._instance = instance
         self._give_back: Callable[[Instance], None] | None = give_back
         label = f"the machine {instance.place.name}"
-        access = Access(PROVIDER, label, instance.connect().prefix(), shell=True)
+        access = Access(PROVIDER, label, instance.connect().prefix(), shell=True)  # noqa: S604  (no process)
         super().__init__(access, instance.kernel, Tenancy(owned=True), timeout=timeout)
 
     def console(self) -> str:

@@ -1,4 +1,4 @@
-"""Installs a kernel in a machine, as a Debian package that is made here, for the machine's own boot loader."""
+"""Installs a kernel in a machine, as a Debian package made here, for the machine's own boot loader."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ END
     update-grub
 }}
 choose 0
-entry=$(sed -n "s/.*menuentry_id_option '\\(gnulinux-{release}-advanced-[^']*\\)'.*/\\1/p" /boot/grub/grub.cfg | head -n 1)
-test -n "$entry" || {{ echo "GRUB's menu has no entry for {release}" >&2; exit 1; }}
+entry=$(grep -o "gnulinux-{release}-advanced-[^']*" /boot/grub/grub.cfg | head -n 1)
+test -n "$entry" || {{ echo "the menu of GRUB has no entry for {release}" >&2; exit 1; }}
 choose "$entry"
 """
 

@@ -33,7 +33,7 @@ class VagrantProvider(PlainProvider):
         """Raises: UsageError for what does not go together."""
         if vagrant.hypervisor != "libvirt" and not (vagrant.box or vagrant.folder):
             raise UsageError(
-                f"--kernelfs-vagrant-hypervisor {vagrant.hypervisor}: the box that is built here is for libvirt; "
+                f"--kernelfs-vagrant-hypervisor {vagrant.hypervisor}: the box built here is for libvirt; "
                 "name one with --kernelfs-vagrant-box, such as debian/bookworm64"
             )
         if vagrant.folder is not None and not (vagrant.folder / "Vagrantfile").is_file():
