@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import marshal
 import os
 import sys
 import threading
@@ -13,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 OURS = "pytest_kernelfs"
-# What the host answers: one of these, with source, path and whether it is a package; or with a reason.
+# What the host answers: one of these, with source, byte code ("" if ours is another), path, and whether it is
+# a package; or with a reason.
 SOURCE, NAMESPACE, ABSENT, REFUSED = "source", "namespace", "absent", "refused"
 # Known from Python 3.10 on; older ones ask the host.
 _STANDARD = frozenset(getattr(sys, "stdlib_module_names", ()))
@@ -30,8 +32,7 @@ def from_host(channel: Any) -> Iterator[None]:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     _owner = os.getpid()
-    package = vars(sys.modules[OURS])
-    package.setdefault("__getattr__", _complete)
+    vars(sys.modules[OURS]).setdefault("__getattr__", _stand_in)
     _channels.append(channel)
     try:
         yield
@@ -47,32 +48,40 @@ def _ask(name: str) -> Any:
         )
     with _asking:
         channel = _channels[-1]
-        channel.send(("import", name))
+        channel.send(("import", name, importlib.util.MAGIC_NUMBER))
         return channel.receive()
 
 
-def _complete(name: str) -> Any:
+class _OfTheHost(type):
+    """The type of what stands for our package's types: modules that are annotated with them can be imported."""
+
+    def __call__(cls, *_args: object, **_options: object) -> Any:
+        raise TypeError(
+            f"{OURS}.{cls.__name__} is of the host; in the machine there is no more than its name"
+        )
+
+
+def _stand_in(name: str) -> type:
     """An attribute of our package, of which a machine has the guest's part only."""
-    package = vars(sys.modules[OURS])
-    if not _channels or package["__getattr__"] is not _complete or name.startswith("__"):
-        raise AttributeError(name)
-    source = _ask(OURS)[1]
-    exec(compile(source, OURS, "exec"), package)
-    return package["__getattr__"](name)
+    if not name[:1].isupper():
+        raise AttributeError(f"module {OURS!r} has no attribute {name!r} in the machine")
+    return _OfTheHost(name, (), {})
 
 
 class _HostLoader:
     """Loads a module from its source; ``get_source`` is for tracebacks."""
 
-    def __init__(self, source: bytes, path: str) -> None:
+    def __init__(self, source: bytes, code: bytes, path: str) -> None:
         self._source = source
+        self._code = code
         self._path = path
 
     def create_module(self, _spec: Any) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._source, self._path, "exec", dont_inherit=True), vars(module))
+        made = self._code and marshal.loads(self._code)
+        exec(made or compile(self._source, self._path, "exec", dont_inherit=True), vars(module))
 
     def get_source(self, _name: str) -> str:
         return importlib.util.decode_source(self._source)
@@ -86,8 +95,8 @@ class _HostFinder:
             return None
         kind, *rest = _ask(name)
         if kind == SOURCE:
-            source, origin, is_package = rest
-            loader: Any = _HostLoader(source, origin)
+            source, code, origin, is_package = rest
+            loader: Any = _HostLoader(source, code, origin)
             spec = importlib.machinery.ModuleSpec(name, loader, origin=origin, is_package=is_package)
             spec.has_location = True
             return spec

@@ -203,7 +203,7 @@ def _last_answer(channel: Any, timeout: float) -> Any:
     deadline = time.monotonic() + timeout
     answer = channel.receive(timeout)
     while answer[0] == "import":
-        channel.send(module_for_guest(answer[1]))
+        channel.send(module_for_guest(*answer[1:]))
         answer = channel.receive(max(deadline - time.monotonic(), 0.0))
     return answer
 

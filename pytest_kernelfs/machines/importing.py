@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import marshal
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
 from pytest_kernelfs.guest.importing import ABSENT, NAMESPACE, REFUSED, SOURCE
 
 
-def module_for_guest(name: str) -> tuple[Any, ...]:
+def module_for_guest(name: str, magic: bytes = b"") -> tuple[Any, ...]:
     """What a guest is told that imports the module ``name``; nothing is imported here for that.
 
-    Gives (SOURCE, bytes, path, whether it is a package), (NAMESPACE,), (ABSENT,), or (REFUSED, why).
+    ``magic`` tells which byte code it runs: to compile takes an emulated processor long.
+    Gives (SOURCE, source, byte code, path, whether it is a package), (NAMESPACE,), (ABSENT,), (REFUSED, why).
     """
     if name.partition(".")[0] in sys.stdlib_module_names:
         return (ABSENT,)
     try:
         spec = _spec(name)
-        return (ABSENT,) if spec is None else _answer(name, spec)
+        if spec is None:
+            return (ABSENT,)
+        kind, *rest = _find(name, spec)
     except OSError as error:
         return REFUSED, f"vm.call: the module {name} cannot be read: {error}"
     except (ImportError, AttributeError, ValueError):  # as some finders say of names that are none
         return (ABSENT,)
+    if kind != SOURCE:
+        return kind, *rest
+    source, origin, is_package = rest
+    code = _byte_code(source, origin) if magic == MAGIC_NUMBER else b""
+    return SOURCE, source, code, origin, is_package
 
 
-def _answer(name: str, spec: ModuleSpec) -> tuple[Any, ...]:
+def _byte_code(source: bytes, origin: str) -> bytes:
+    try:
+        return marshal.dumps(compile(source, origin, "exec", dont_inherit=True))
+    except (SyntaxError, ValueError):
+        return b""  # the guest says what is wrong with it, where it is imported
+
+
+def _find(name: str, spec: ModuleSpec) -> tuple[Any, ...]:
     is_package = spec.submodule_search_locations is not None
     origin = spec.origin or ""
     if is_package and (spec.loader is None or not spec.has_location):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import marshal
 import sys
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,12 @@ def channel(project: Path) -> Iterator[GuestChannel]:
 
 def test_what_a_guest_is_told(project: Path) -> None:
     source = FILES["shop/__init__.py"].encode()
-    assert module_for_guest("shop") == (SOURCE, source, str(project / "shop/__init__.py"), True)
+    assert module_for_guest("shop") == (SOURCE, source, b"", str(project / "shop/__init__.py"), True)
     assert module_for_guest("shop.deep") == (NAMESPACE,)
-    assert module_for_guest("shop.deep.taxes")[3] is False
+    assert module_for_guest("shop.deep.taxes")[4] is False
+    code = marshal.loads(module_for_guest("shop.late", MAGIC_NUMBER)[2])
+    assert code.co_filename == str(project / "shop/late.py")
+    assert module_for_guest("broken", MAGIC_NUMBER)[2] == b""
     for absent in ("nowhere", "shop.nowhere", "shop.late.x", "json", "os.path", "", "shop."):
         assert module_for_guest(absent) == (ABSENT,)
     kind, why = module_for_guest("compiled")
@@ -63,7 +68,7 @@ def test_what_a_guest_is_told(project: Path) -> None:
 
 
 def test_modules_that_are_loaded_are_found_where_they_are() -> None:
-    kind, source, path, is_package = module_for_guest(__name__)
+    kind, source, _, path, is_package = module_for_guest(__name__)
     assert (kind, Path(path), is_package) == (SOURCE, Path(__file__), False)
     assert source == Path(__file__).read_bytes()
 
@@ -85,7 +90,18 @@ def test_the_standard_library_is_the_guests_own(channel: GuestChannel) -> None:
 
 
 def test_our_own_package_is_there_for_annotations(channel: GuestChannel) -> None:
-    assert run(channel, "from shop import typed\nreturn typed.use.__name__") == "use"
+    # A machine has an empty one.
+    run(channel, "import pytest_kernelfs\ndel pytest_kernelfs.__getattr__")
+    assert run(channel, "from shop import typed\nreturn typed.use.__name__, typed.VM.__name__") == (
+        "use",
+        "VM",
+    )
+    with pytest.raises(
+        GuestCommandError, match=r"pytest_kernelfs\.VM is of the host; in the machine there is"
+    ):
+        run(channel, "import pytest_kernelfs\npytest_kernelfs.VM(None)")
+    with pytest.raises(GuestCommandError, match="has no attribute 'vm' in the machine"):
+        run(channel, "import pytest_kernelfs\npytest_kernelfs.vm")
 
 
 def test_what_is_nowhere_is_an_ordinary_error(channel: GuestChannel) -> None:
