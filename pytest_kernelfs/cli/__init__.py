@@ -7,7 +7,7 @@ no sense (as pytest's own code for wrong usage).
 
 from __future__ import annotations
 
-from pytest_kernelfs.cli import host, kernels, leftovers
+from pytest_kernelfs.cli import host, kernels, leftovers, run, shell
 from pytest_kernelfs.cli.group import main
 
-__all__ = ["host", "kernels", "leftovers", "main"]
+__all__ = ["host", "kernels", "leftovers", "main", "run", "shell"]

@@ -1,0 +1,193 @@
+"""Joins the streams of this process to a command in a machine."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import selectors
+import tempfile
+import time
+from collections import deque
+from typing import Any, Protocol, final
+
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError
+from pytest_kernelfs.guest.attached import CHUNK, WINDOW
+from pytest_kernelfs.machines.machine import Exchange
+
+# What the guest may take to kill a command, to give up on it, and to say so.
+_LAST_WORDS_S = 15.0
+_LONG_S = 3600.0
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+class Source(Protocol):
+    """Where a command's input comes from."""
+
+    def fileno(self) -> int:
+        """Readable when ``read`` has something to give."""
+
+    def read(self, most: int) -> bytes | None:
+        """What there is now; b"" at its end, None if it is not to be had here for now."""
+
+
+@final
+class Input:
+    """The input of this process, which can be had again from its beginning for another machine."""
+
+    def __init__(self, descriptor: int = STDIN, *, again: bool = False) -> None:
+        """``again`` tells that it will be read more than once, so that what was read has to be kept."""
+        self._descriptor = descriptor
+        self._kept = tempfile.TemporaryFile(buffering=0) if again else None  # noqa: SIM115  (it lives with us)
+        self._position = self._length = 0
+
+    def rewind(self) -> None:
+        """Begin again with what was read first."""
+        self._position = 0
+
+    def fileno(self) -> int:
+        if self._kept is not None and self._position < self._length:
+            return self._kept.fileno()
+        return self._descriptor
+
+    def read(self, most: int) -> bytes | None:
+        if self._kept is not None and self._position < self._length:
+            data = os.pread(self._kept.fileno(), most, self._position)
+        else:
+            data = os.read(self._descriptor, most)
+            if self._kept is not None:
+                self._kept.write(data)
+                self._length += len(data)
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+
+def has_input() -> bool:
+    """Whether this process may read its input: not in the background of a terminal, or without any."""
+    try:
+        return not os.isatty(STDIN) or os.tcgetpgrp(STDIN) == os.getpgrp()
+    except OSError:
+        return False
+
+
+@final
+class Attachment:
+    """A command in a machine, with our streams for its own; see ``guest.attached``."""
+
+    def __init__(self, exchange: Exchange, source: Source | None, *, timeout: float | None = None) -> None:
+        """After ``timeout`` seconds the command is killed. Without a ``source`` its input is empty."""
+        self._exchange = exchange
+        self._source = source
+        self._watched: int | None = None
+        self._room = WINDOW
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.timed_out = False
+        """Whether the command was killed because its time was up."""
+        self._requests: deque[tuple[Any, ...]] = deque()
+        self._woken, self.waker = os.pipe()
+        for descriptor in (self._woken, self.waker):
+            os.set_blocking(descriptor, False)
+        self._selector = selectors.PollSelector()
+        self._selector.register(exchange.fileno(), selectors.EVENT_READ)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+
+    def request(self, *item: Any) -> None:
+        """Have an item sent soon; for handlers of signals, too."""
+        self._requests.append(item)
+        try:
+            os.write(self.waker, b"\0")
+        except BlockingIOError:
+            pass  # enough is there to wake it
+
+    def serve(self) -> dict[str, Any]:
+        """Pass on what comes until the command has ended; gives what ``guest.attached.run`` gives.
+
+        Raises: KernelPanic and what else ends a machine; GuestTimeout if it does not answer after its time;
+        GuestCommandError; BrokenPipeError if nobody reads our output.
+        """
+        if self._source is None:
+            self._exchange.send(("eof",))
+        while not self._exchange.finished:
+            self._watch_source()
+            patience = min(max(self._deadline - time.monotonic(), 0.0), _LONG_S)
+            ready = {key.fd for key, _ in self._selector.select(patience)}
+            if self._exchange.fileno() in ready:
+                self._show()
+            if self._woken in ready:
+                self._send_requests()
+            if self._watched in ready and not self._exchange.finished:
+                self._feed()
+            if time.monotonic() >= self._deadline and not self._exchange.finished:
+                self._end()
+        value: dict[str, Any] = self._exchange.value
+        return value
+
+    def _watch_source(self) -> None:
+        """Wait for input while there is room for it."""
+        wanted = self._source.fileno() if self._source is not None and self._room > 0 else None
+        if wanted != self._watched:
+            if self._watched is not None:
+                self._selector.unregister(self._watched)
+            if wanted is not None:
+                self._selector.register(wanted, selectors.EVENT_READ)
+            self._watched = wanted
+
+    def _show(self) -> None:
+        for kind, value in self._exchange.take():
+            if kind == "took":
+                self._room += value
+            else:
+                _write(STDOUT if kind == "out" else STDERR, value)
+                self._exchange.send(("took", len(value)))
+
+    def _send_requests(self) -> None:
+        try:
+            os.read(self._woken, 4096)
+        except BlockingIOError:
+            pass
+        while self._requests:
+            self._exchange.send(self._requests.popleft())
+
+    def _feed(self) -> None:
+        assert self._source is not None
+        data = self._source.read(min(CHUNK, self._room))
+        if data is None:
+            return
+        if data:
+            self._room -= len(data)
+            self._exchange.send(("in", data))
+        else:
+            self._source = None
+            self._exchange.send(("eof",))
+
+    def _end(self) -> None:
+        if self.timed_out:
+            raise GuestTimeout("the machine does not answer any more")
+        self.timed_out = True
+        self._deadline = time.monotonic() + _LAST_WORDS_S
+        self._exchange.send(("end",))
+
+    def close(self) -> None:
+        self._selector.close()
+        self._exchange.close()
+        os.close(self._woken)
+        os.close(self.waker)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            # Whoever shares it with us made it so.
+            select.select([], [descriptor], [])
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EIO):
+                raise BrokenPipeError from None  # a reader, or a terminal, that is gone
+            raise InfrastructureError(f"the command's output cannot be written: {error.strerror}") from None
