@@ -53,7 +53,7 @@ def _ask(name: str) -> Any:
 
 
 class _OfTheHost(type):
-    """The type of what stands for our package's types: modules that are annotated with them can be imported."""
+    """The type of what stands for our package's types: modules annotated with them can be imported."""
 
     def __call__(cls, *_args: object, **_options: object) -> Any:
         raise TypeError(
