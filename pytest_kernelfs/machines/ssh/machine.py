@@ -47,7 +47,7 @@ class SshMachine(TenantMachine):
         return InfrastructureError(
             f"{self.access.label} vanished during the test ({seen}). Whether its kernel panicked, its "
             "network failed or it was switched off cannot be seen over ssh: look at its console, and at what "
-            "it kept (journalctl -k -b -1, /sys/fs/pstore) once it is up again. If it runs on, our supervisor "
+            "it kept (journalctl -k -b -1, /sys/fs/pstore) once it is up. If it runs on, our supervisor "
             f"there takes down what tests made. {self._transport.heard()}"
         )
 

@@ -226,8 +226,8 @@ class SshTransport:
             "PermitLocalCommand": "no",
             "RemoteCommand": "none",
             "RequestTTY": "no",
-            # Not the banner, only what went wrong.
-            "LogLevel": "ERROR",
+            # Keep-alives that are not answered are told as information, like the machine's banner.
+            "LogLevel": "INFO" if shared else "ERROR",
         }
         if self._strict:
             options["StrictHostKeyChecking"] = "yes"
