@@ -295,6 +295,8 @@ def test_packet_filters(host: Any, vm: VM, distribution: str | None) -> None:
         return
     if distribution is None:
         vm.modprobe("nf_tables")
+        if vm.kernel.config_option("NFT_COUNTER") == "m":
+            vm.modprobe("nft_counter")
         vm.run("iptables -A INPUT -p tcp --dport 7777 -j DROP", check=True)
         assert host.iptables.rules("filter", "INPUT")[1:] == ["-A INPUT -p tcp -m tcp --dport 7777 -j DROP"]
     assert host.iptables.rules("filter", "INPUT")[0].startswith("-P INPUT ")
