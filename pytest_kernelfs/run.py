@@ -61,11 +61,15 @@ class Run:
                 debian_keyring=config.debian_keyring,
                 flavour=config.flavour,
                 offline=config.offline,
-                progress=self._progress,
+                progress=self._show_progress,
             )
         )
 
     _progress: Progress | None = None
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(what, done, total)
 
     def resolve(self) -> list[Candidate]:
         """The kernels of this run.
@@ -133,9 +137,12 @@ class Run:
         Raises: InfrastructureError, ProviderUnavailable.
         """
         self._progress = progress
-        self.provider.describe()
-        for candidate in candidates:
-            self.provider.prove(self.kernel(candidate))
+        try:
+            self.provider.describe()
+            for candidate in candidates:
+                self.provider.prove(self.kernel(candidate))
+        finally:
+            self._progress = None
 
     @cached_property
     def provider(self) -> Provider:

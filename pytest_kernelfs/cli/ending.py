@@ -51,7 +51,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def handled(number: signal.Signals, handler: Callable[..., Any], waker: int) -> Iterator[None]:
-    """Have ``handler`` called when that signal comes; whoever waits for the pipe of ``waker`` wakes up for it."""
+    """Have ``handler`` called for a signal, which wakes up whoever waits for the pipe of ``waker``."""
     previous = signal.signal(number, handler)
     before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     try:

@@ -36,8 +36,9 @@ def shell(settings: KernelSettings, wanted: Wanted, spec: str | None) -> None:
 
     'exit' or Ctrl-D leaves, which ends the machine; Ctrl-] three times does so whatever state it is in.
 
-    Where the input is no terminal, its lines are commands for the shell. The exit code is the shell's. kernelfs
-    itself ends with 255 if the kernel panicked, 125 if it failed or was called wrongly, 130 after Ctrl-].
+    Where the input is no terminal, its lines are commands for the shell. The exit code is the shell's.
+    kernelfs itself ends with 255 if the kernel panicked, 125 if it failed or was called wrongly, 130 after
+    Ctrl-].
     """
     with closing(Machines(settings, wanted, [spec] if spec else [])) as machines:
         kernels = machines.kernels()
@@ -56,9 +57,10 @@ def _pipe(machine: Machine, folder: str) -> int:
 
 
 def _talk(machine: Machine, folder: str) -> int:
+    kernel = machine.kernel
     click.echo(
-        f"kernel {machine.kernel.version} ({machine.kernel.release}) in a machine of its own: 'exit' or Ctrl-D "
-        "leaves and ends it; so does Ctrl-] three times, whatever state it is in",
+        f"kernel {kernel.version} ({kernel.release}) in a machine of its own: 'exit' or Ctrl-D leaves it and "
+        "ends it; so does Ctrl-] three times, whatever state it is in",
         err=True,
     )
     exchange = machine.exchange(attached.run, _SHELL, folder, _environment(machine), terminal.size())
@@ -80,8 +82,9 @@ def _talk(machine: Machine, folder: str) -> int:
 
 def _environment(machine: Machine) -> dict[str, str]:
     """What the shell has to know of our terminal, and a prompt that tells the kernel."""
+    kernel = machine.kernel
     term = os.environ.get("TERM", "dumb")
-    known = {"TERM": term, "HOME": HOME, "SHELL": "/bin/bash", "PS1": rf"({machine.kernel.version}) \w \$ "}
+    known = {"TERM": term, "HOME": HOME, "SHELL": "/bin/bash", "PS1": rf"({kernel.version}) \w \$ "}
     description = terminal.description(term)
     if description is not None:
         # Most machines know no terminal at all.

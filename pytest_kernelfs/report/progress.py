@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
 from pytest_kernelfs.kernels.settings import Progress
@@ -21,6 +21,21 @@ def shown_progress(file: IO[str]) -> Iterator[Progress]:
     if not file.isatty():
         yield _line_per_file(file)
         return
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+        lock = threading.Lock()
+
+        def show(what: str, done: int, total: int) -> None:
+            with lock:
+                if not bars:  # most often there is nothing to download
+                    bars.append(stack.enter_context(_bars(file)))
+            bars[0](what, done, total)
+
+        yield show
+
+
+@contextmanager
+def _bars(file: IO[str]) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn
     from rich.progress import Progress as RichBars

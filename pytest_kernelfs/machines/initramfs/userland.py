@@ -29,6 +29,7 @@ _COMMANDS = """
     tar ps free kill pgrep pkill vmstat mount umount findmnt lsblk losetup blkid blockdev fsfreeze fallocate
     flock unshare nsenter setpriv dmesg swapon swapoff mkswap wipefs chroot pivot_root hwclock taskset ionice
     fstrim prlimit setsid sysctl
+    stty tty clear tput less top watch which yes
     mkfs.xfs xfs_repair xfs_db xfs_io xfs_growfs xfs_quota xfs_info xfs_freeze xfs_logprint xfs_admin
     xfs_spaceman xfs_copy xfs_mdrestore xfs_metadump xfs_fsr xfs_estimate xfs_bmap xfs_ncheck xfs_rtcp
     mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs e2fsck fsck.ext4 tune2fs dumpe2fs debugfs resize2fs
