@@ -16,7 +16,7 @@ from pytest_kernelfs.errors import (
 )
 from pytest_kernelfs.guest import tenant_disks, tenant_keys
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, GuestExchange, call_payload
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.plain import PlainMachine
 from pytest_kernelfs.machines.tenant.access import Access, Tenancy
@@ -83,14 +83,24 @@ class TenantMachine(PlainMachine):
     def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
         return self._call("source", (source, name), args, {}, timeout)
 
+    def exchange(self, function: Callable[..., Any], *args: Any) -> GuestExchange:
+        if self._died is not None:
+            raise self._died
+        return self._channel.exchange(function, args, self._lost)
+
+    def _lost(self, seen: str) -> KernelfsError:
+        """What ended the conversation, now that its channel has closed."""
+        if self._died is None:
+            self._died = self.explain_end(seen)
+        return self._died
+
     def _call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
         if self._died is not None:
             raise self._died
         try:
             return self._channel.call(kind, payload, args, kwargs, timeout)
         except ChannelLost as lost:
-            self._died = self.explain_end(str(lost))
-            raise self._died from None
+            raise self._lost(str(lost)) from None
         except GuestTimeout as late:
             if not self._connection.ended:
                 raise
