@@ -96,6 +96,8 @@ _OF_TESTS: Final = (
     ("busybox", "busybox-static", "busybox"),
     ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
     ("dnsmasq", "dnsmasq-base", "dnsmasq"),
+    ("nc", "netcat-openbsd", "netcat"),
+    ("iptables", "iptables", "iptables-nft"),
 )
 
 

@@ -132,6 +132,20 @@ def test_the_kernel_finds_a_console(archive: newc.Archive) -> None:
     assert (console.kind, console.device) == ("c", (5, 1))
 
 
+def test_the_users_are_known_with_their_passwords(archive: newc.Archive) -> None:
+    users, passwords = (
+        [line.split(":")[0] for line in archive[name].content.decode().splitlines()]
+        for name in ("etc/passwd", "etc/shadow")
+    )
+    assert users == passwords == ["root", "nobody"]
+    assert archive["etc/shadow"].permissions == 0o640
+
+
+def test_what_libraries_load_by_name_is_there(archive: newc.Archive) -> None:
+    names = {name.rpartition("/")[2] for name in archive.names}
+    assert {"libgcc_s.so.1", "libnss_files.so.2"} <= names
+
+
 def test_the_guests_code_is_there_as_byte_code(archive: newc.Archive) -> None:
     root = "usr/lib/kernelfs"
     for name in ("init", "dispatch", "commands", "mounts"):
