@@ -55,6 +55,11 @@ OPTIONS = (
         "disk image whose system is booted with the kernel under test, instead of our own root", "FILE",
     ),
     Option(
+        "--kernelfs-image-partition", "kernelfs_image_partition", "",
+        "its partition with the root: a number, LABEL=…, UUID=…, PARTLABEL=… or PARTUUID=… (default: the one "
+        "that is marked so, else the largest)", "WHICH",
+    ),
+    Option(
         "--kernelfs-libvirt-uri", "kernelfs_libvirt_uri", "qemu:///session",
         "provider libvirt: the hypervisor to connect to", "URI",
     ),
@@ -135,6 +140,7 @@ class Config:
     accel: str
     isolation: str | None
     image: Path | None
+    image_partition: str
     share: tuple[str, ...]
     memory: int
     cpus: int
@@ -258,6 +264,7 @@ def _made_of(
         if values["kernelfs_isolation"].text
         else None,
         image=values["kernelfs_image"].path(root),
+        image_partition=values["kernelfs_image_partition"].text,
         share=share,
         memory=values["kernelfs_memory"].memory(),
         cpus=values["kernelfs_cpus"].count(MOST_CPUS),

@@ -156,6 +156,7 @@ class Run:
             max_vms=config.max_vms,
             cache_size=config.cache_size,
             image=config.image,
+            image_partition=config.image_partition,
         )
         provider = self._choose()(settings)
         if not self.shares:

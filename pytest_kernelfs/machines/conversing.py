@@ -17,6 +17,7 @@ from pytest_kernelfs.guest import fork
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, GuestExchange, call_payload
+from pytest_kernelfs.machines.disk_image import boot_trouble
 from pytest_kernelfs.machines.machine import MOUNTS
 from pytest_kernelfs.machines.serial_keys import SerialKeys, SerialLine
 from pytest_kernelfs.machines.verdict import panic_text, tail
@@ -86,6 +87,9 @@ class ConversingMachine:
             ) from None
 
     def _boot_report(self, what: str) -> str:
+        trouble = boot_trouble(self.console())
+        if trouble:
+            what += f": {trouble}"
         return (
             f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
             f"{tail(self.console())}\n"

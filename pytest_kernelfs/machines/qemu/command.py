@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines import disk_image
 from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
+from pytest_kernelfs.machines.disk_image import DiskImage
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
@@ -43,6 +45,8 @@ class Launch:
 
     Without ``memory`` its memory is anonymous. With ``incoming`` it waits for a saved state instead of
     booting. ``scratch`` is where the machine may put what is large.
+
+    With ``image`` it boots the system of a disk image; ``layers`` are what saved machines wrote on top.
     """
 
     qemu: Qemu
@@ -53,6 +57,9 @@ class Launch:
     memory: Memory | None = None
     incoming: bool = False
     scratch: Path = Path()
+    image: DiskImage | None = None
+    partition: str = ""
+    layers: tuple[Path, ...] = ()
 
 
 def qemu_command(launch: Launch, folder: Path, disks: Sequence[str] = ()) -> list[str]:
@@ -105,7 +112,10 @@ def _boot(launch: Launch) -> list[str]:
         files = ["-kernel", str(launch.memory.path.with_name(KERNEL_HEAD))]
     else:
         files = ["-kernel", str(launch.kernel.boot_image), "-initrd", str(launch.initramfs)]
-    return [*files, "-append", f"{KERNEL_ARGUMENTS} {launch.spec.boot_parameters}".rstrip()]
+    parameters = [KERNEL_ARGUMENTS]
+    if launch.image is not None:
+        parameters.append(disk_image.arguments(launch.partition))
+    return [*files, "-append", " ".join([*parameters, launch.spec.boot_parameters]).rstrip()]
 
 
 def _escaped(path: Path) -> str:

@@ -24,6 +24,7 @@ from pytest_kernelfs.machines.admission import NO_SLOT, Slot
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel
 from pytest_kernelfs.machines.conversing import ConversingMachine
 from pytest_kernelfs.machines.machine import DiskSpec
+from pytest_kernelfs.machines.qemu import root
 from pytest_kernelfs.machines.qemu.command import (
     AGENT_SOCKET,
     CONSOLE,
@@ -63,7 +64,7 @@ class QemuMachine(ConversingMachine):
         self._data: Path | None = None
         try:
             make_console(self._folder)
-            disks = [option for plug in plugs for option in self._bring(plug)]
+            disks = [*self._root(), *(option for plug in plugs for option in self._bring(plug))]
             self._process = QemuProcess(qemu_command(launch, self._folder, disks), self._folder)
         except BaseException:
             self._remove_folders()
@@ -185,13 +186,13 @@ class QemuMachine(ConversingMachine):
         try:
             self.suspend(folder / STATE, _SAVE_TIMEOUT_S)
             plugs = self._bay().make_bases(folder)
-            self._process.kill()
+            layers = self.keep_root(folder)
             with explain_os_errors("save the disks of a machine", folder):
                 for path in self.data.glob("*.raw"):
                     path.rename(folder / path.name)
         finally:
             self.destroy()
-        launch = replace(self.launch, memory=replace(memory, shared=False))
+        launch = replace(self.launch, memory=replace(memory, shared=False), layers=layers)
         return QemuSaved(launch, folder, plugs)
 
     @property
@@ -200,6 +201,25 @@ class QemuMachine(ConversingMachine):
         if self._data is None:
             self._data = lease.make_data_folder(self.launch.scratch)
         return self._data
+
+    def _root(self) -> list[str]:
+        """Give the machine a layer of its own on top of the image that it boots, if it boots one."""
+        launch = self.launch
+        if launch.image is None:
+            return []
+        return root.options(launch.image, [*launch.layers, root.make_layer(launch.image, self.data)])
+
+    def keep_root(self, folder: Path) -> tuple[Path, ...]:
+        """End the machine, which was suspended, and move what it wrote to its root into ``folder``.
+
+        Gives the layers that its forks need. Raises: InfrastructureError.
+        """
+        self._process.kill()
+        if self.launch.image is None:
+            return ()
+        with explain_os_errors("save the disks of a machine", folder):
+            kept = (self.data / root.LAYER).rename(folder / root.LAYER)
+        return (*self.launch.layers, kept)
 
     def _bring(self, plug: Plug) -> list[str]:
         """Give the machine its own copy of a saved disk: an empty image on top of it."""

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -17,10 +18,11 @@ from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.accelerator import Accelerator
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
 from pytest_kernelfs.machines.conversing import BootPanic
+from pytest_kernelfs.machines.disk_image import DiskImage
 from pytest_kernelfs.machines.housekeeping import tidy
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved, Settings
-from pytest_kernelfs.machines.qemu import power, template
+from pytest_kernelfs.machines.qemu import power, root, template
 from pytest_kernelfs.machines.qemu.accel import choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.command import Launch, Memory
@@ -43,6 +45,7 @@ class QemuProvider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._image = DiskImage.read(settings.image) if settings.image is not None else None
         self.cache = Cache(settings.cache_root)
         self._scratch = settings.cache_root / "scratch"
         self._templates = template.TemplateStore(self.cache)
@@ -54,7 +57,8 @@ class QemuProvider:
     def describe(self) -> str:
         """Raises: ProviderUnavailable if there is no usable QEMU."""
         qemu = find_qemu()
-        return f"qemu {qemu.version}, accelerator {self._known_accelerator()}"
+        image = "" if self._image is None else f", image {self._image.path}"
+        return f"qemu {qemu.version}, accelerator {self._known_accelerator()}{image}"
 
     def _known_accelerator(self) -> str:
         if self._accelerator is not None:
@@ -70,11 +74,7 @@ class QemuProvider:
         return None
 
     def userland(self) -> str:
-        image = self._settings.image
-        if image is None:
-            return ""
-        status = image.stat()
-        return f"{image} {status.st_size} {status.st_mtime_ns}"
+        return "" if self._image is None else self._image.identity
 
     def prove(self, kernel: Kernel) -> None:
         """Settle the accelerator. Raises: ProviderUnavailable if KVM is demanded and does not work."""
@@ -138,7 +138,14 @@ class QemuProvider:
             accel = self.accelerator(kernel).name
             initramfs = build_initramfs(self.cache, kernel)
             self._launches[kernel, spec] = Launch(
-                find_qemu(), accel, kernel, initramfs, spec, scratch=self._scratch
+                find_qemu(),
+                accel,
+                kernel,
+                initramfs,
+                spec,
+                scratch=self._scratch,
+                image=self._image,
+                partition=self._settings.image_partition,
             )
         return self._launches[kernel, spec]
 
@@ -193,6 +200,7 @@ class QemuProvider:
             raise
         try:
             machine.suspend(folder / template.STATE, _SAVE_TIMEOUT_S)
+            machine.keep_root(folder)
         finally:
             machine.destroy()
         facts = {"kernel": launch.kernel.release, "seconds": round(time.monotonic() - start, 2)}
@@ -217,6 +225,8 @@ class QemuProvider:
     def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
         """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
         memory = Memory(folder / template.MEMORY, shared=False)
+        if launch.image is not None:
+            launch = replace(launch, layers=(folder / root.LAYER,))
         return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
 
     def _resume(self, launch: Launch, folder: Path, slot: Slot, plugs: Sequence[Plug] = ()) -> QemuMachine:
@@ -248,6 +258,9 @@ class QemuProvider:
         data = lease.make_data_folder(self._scratch)
         try:
             memory = Memory(copy_memory(folder, data), shared=True)
+            if launch.image is not None:
+                # The template may be gone before the forks of the machine are.
+                launch = replace(launch, layers=(root.share_layer(folder / root.LAYER, data),))
             return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
         except BaseException:
             shutil.rmtree(data, ignore_errors=True)

@@ -37,6 +37,8 @@ def template_key(launch: Launch) -> str:
     """Names all that a template depends on: QEMU, processor, machine, kernel, initramfs, command line."""
     command = qemu_command(launch, Path("folder"))
     facts = [launch.qemu.fingerprint, launch.kernel.checksum, launch.initramfs.parent.name, *command]
+    if launch.image is not None:
+        facts.append(launch.image.identity)
     if launch.accel == "kvm":
         facts.append(_host_processor())
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
