@@ -17,6 +17,7 @@ COMING_UP = "the image's init is coming up: "
 _POLL_S = 0.2
 _TELL_S = 5.0
 _ASK_S = 30.0
+_SETTLE_S = 20
 _UP = ("running", "degraded")
 _LOST = ("maintenance", "stopping")
 _OURS = "agent"
@@ -43,6 +44,8 @@ def _wait_for_init() -> None:
     while True:
         state = _ask("is-system-running")
         if state in _UP:
+            # What udev still does for the devices it found would go on in every fork.
+            _run("udevadm", "settle", f"--timeout={_SETTLE_S}")
             if state != "running":
                 failed = " ".join(line.split()[0] for line in _list("units", "--state=failed"))
                 init.log(f"the image's systemd is {state}: {failed} failed")
@@ -69,16 +72,20 @@ def _list(what: str, *options: str) -> list[str]:
 
 def _ask(*words: str) -> str:
     """What systemctl prints, of which an error is nothing."""
+    return _run("systemctl", *words)
+
+
+def _run(*command: str) -> str:
     try:
         done = subprocess.run(
-            ["systemctl", *words],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_ASK_S,
             check=False,
         )
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode("utf-8", "replace").strip()
 

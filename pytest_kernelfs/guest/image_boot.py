@@ -111,7 +111,7 @@ def _boot(wanted: Mapping[str, str], environment: Mapping[str, str], log: Callab
             _become_agent(archive, log)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # Python ignores them, and so would all that init starts
-    os.execve(init, [init, *sys.argv[1:]], {**environment, "TERM": "dumb"})
+    os.execve(init, [init, *sys.argv[1:]], {**environment, "TERM": "dumb", "SYSTEMD_COLORS": "0"})
 
 
 def _mount(root: root_disk.Root) -> None:

@@ -12,6 +12,7 @@ HOLDER = "kernelfs.service"
 """Its cgroup is ours: systemd gives it all controllers, and keeps away from what is below."""
 CGROUP = f"/system.slice/{HOLDER}"
 _FOLDER = "/run/systemd/system"
+_CONFIGURATION = "/run/systemd/system.conf.d"
 
 # What waits for a network that is not there, asks questions on the console, or would start all at once when a
 # machine that was saved hours ago is told what time it is.
@@ -42,11 +43,21 @@ TasksMax=infinity
 """
 
 
+# Every line on the console takes an emulated machine its time.
+_MANAGER = """[Manager]
+ShowStatus=error
+LogColor=no
+"""
+
+
 def write(command: Sequence[str]) -> None:
     """Write the units; ``command`` is to run for as long as the machine does. Raises: OSError."""
     os.makedirs(f"{_FOLDER}/sysinit.target.wants")
     with open(f"{_FOLDER}/{HOLDER}", "w") as file:
         file.write(_UNIT.format(command=" ".join(command)))
     os.symlink(f"{_FOLDER}/{HOLDER}", f"{_FOLDER}/sysinit.target.wants/{HOLDER}")
+    os.makedirs(_CONFIGURATION)
+    with open(f"{_CONFIGURATION}/kernelfs.conf", "w") as file:
+        file.write(_MANAGER)
     for name in _MASKED:
         os.symlink("/dev/null", f"{_FOLDER}/{name}")
