@@ -97,6 +97,8 @@ _OF_TESTS: Final = (
     ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
     ("dnsmasq", "dnsmasq-base", "dnsmasq"),
     ("nc", "netcat-openbsd", "netcat"),
+    ("sshd", "openssh-server", "openssh-server"),
+    ("sudo", "sudo", "sudo"),
     ("iptables", "iptables", "iptables-nft"),
 )
 
