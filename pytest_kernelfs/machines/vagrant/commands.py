@@ -102,6 +102,14 @@ def host_of(ssh_config: str) -> str | None:
     return hosts[0] if len(hosts) == 1 else None
 
 
+def address_of(ssh_config: str) -> tuple[str, int] | None:
+    """Where the machine's sshd listens; None if it cannot be reached without a detour."""
+    words = dict(line.split(None, 1) for line in ssh_config.splitlines() if len(line.split()) > 1)
+    if "HostName" not in words or "ProxyCommand" in words or "ProxyJump" in words:
+        return None
+    return words["HostName"].strip(), int(words.get("Port", "22"))
+
+
 @cache
 def _bounded_vagrant() -> Callable[..., Any]:
     """python-vagrant's class, whose commands are run by a function of ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.admission import Slot
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.vagrant import direct, package
-from pytest_kernelfs.machines.vagrant.commands import host_of
+from pytest_kernelfs.machines.vagrant.commands import address_of, host_of
 from pytest_kernelfs.machines.vagrant.places import Place
 from pytest_kernelfs.machines.verdict import panic_text, tail
 
@@ -38,7 +39,10 @@ class Instance:
         self._slot = slot
         self._commands = place.commands
         self._transport: SshTransport | None = None
+        self._address: tuple[str, int] | None = None
+        self.host_name = ""
         self._can_be_restored = False
+        self.was_restored = False
 
     def up(self, lock: Path, timeout: float) -> None:
         """Make it, wait until ssh answers, and see that it runs the kernel.
@@ -50,7 +54,7 @@ class Instance:
         with _turn(lock, timeout):
             self._telling_the_console(lambda: self._commands.up(self._hypervisor, timeout, self._hopeless))
         self._find()
-        if self._release() != self.kernel.release:
+        if self._ask_kernel() != self.kernel.release:
             self._install_kernel(timeout)
         self._save()
 
@@ -61,6 +65,7 @@ class Instance:
         file.write_text(config)
         host = host_of(config)
         assert host is not None
+        self._address = address_of(config)
         self._transport = SshTransport(host, config_file=file, strict=False, connect_timeout=_SSH_TRY_S)
 
     @property
@@ -74,6 +79,7 @@ class Instance:
         """The way to it, as soon as ssh answers. Raises: InfrastructureError."""
         deadline = time.monotonic() + timeout
         while True:
+            self._wait_for_port(deadline)
             try:
                 self.transport.open()
             except ProviderUnavailable as error:
@@ -85,8 +91,29 @@ class Instance:
             else:
                 return self.transport
 
-    def _release(self) -> str:
-        return self.connect().run(["uname", "-r"], timeout=_ASK_S).stdout.strip()
+    def _wait_for_port(self, deadline: float) -> None:
+        """Return when something listens there, or the time is up.
+
+        ssh would wait for seconds after a packet that got lost: a network takes no notice of a machine that
+        has just been put into it.
+        """
+        while self._address is not None and not self.transport.is_open and time.monotonic() < deadline:
+            try:
+                socket.create_connection(self._address, timeout=_POLL_S).close()
+            except OSError:
+                if self._hopeless() is not None:
+                    return
+                time.sleep(_POLL_S / 4)
+            else:
+                return
+
+    def _ask_kernel(self) -> str:
+        """The release of the kernel that runs there; the machine's host name is learned besides."""
+        answer = self.connect().run(["uname", "-nr"], timeout=_ASK_S).stdout.split()
+        if len(answer) != 2:
+            raise InfrastructureError(f"{self.place.name} does not say what kernel it runs, but: {answer}")
+        self.host_name, release = answer
+        return release
 
     def _install_kernel(self, timeout: float) -> None:
         """Have it run our kernel, by its own boot loader. Raises: InfrastructureError if it does not."""
@@ -94,7 +121,7 @@ class Instance:
         self.transport.close()
         self._telling_the_console(lambda: self._commands.reload(timeout, self._hopeless))
         self._find()
-        release = self._release()
+        release = self._ask_kernel()
         if release != self.kernel.release:
             raise InfrastructureError(
                 f"the machine {self.place.name} was given the kernel {self.kernel.release} and rebooted, but "
@@ -122,6 +149,7 @@ class Instance:
             self.place.console.write_text("")
             self._commands.restore_snapshot(_SNAPSHOT)
             self.connect()
+            self.was_restored = True
         except (KernelfsError, OSError) as error:
             _warn(f"a machine could not be put back to how it started, and another is made: {error}")
             return False

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, final
 
 from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelPanic
+from pytest_kernelfs.guest import fork
+from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.tenant.access import Access, Tenancy
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.vagrant.instance import Instance
@@ -25,6 +27,13 @@ class VagrantMachine(TenantMachine):
         label = f"the machine {instance.place.name}"
         access = Access(PROVIDER, label, instance.connect().prefix(), shell=True)  # noqa: S604  (no process)
         super().__init__(access, instance.kernel, Tenancy(owned=True), timeout=timeout)
+        if instance.was_restored:
+            self._catch_up(timeout)
+
+    def _catch_up(self, timeout: float) -> None:
+        """Give a machine that was put back the time of day, and random numbers that no other test had."""
+        _, now, entropy = identity()
+        self.log_start = self.call(fork.adopt, self._instance.host_name, now, entropy, timeout=timeout)
 
     def console(self) -> str:
         return self._instance.console()
