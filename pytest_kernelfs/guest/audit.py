@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import cgroups, files, filesystems, kmsg
+from pytest_kernelfs.guest import cgroups, dying, files, filesystems, holders, journal, kmsg, loops
 
 _State = Dict[str, int]  # noqa: UP006   # what is there -> how often
 
@@ -43,6 +43,8 @@ _MOST_FOUND = 20
 # Mounted by the kernel itself when somebody looks inside, and by "ip netns" when it is first used.
 _AUTOMOUNTS = ("/sys/kernel/debug/tracing", "/proc/sys/fs/binfmt_misc", "/run/netns")
 _NAMED_NAMESPACES = "/run/netns/"
+# Where tests mount on a machine that others use, too: what is mounted elsewhere is not theirs.
+_PLACES = ("/run/kernelfs/", "/mnt/", "/tmp/")
 _POLL_S = 0.02
 
 _before: _State = {}
@@ -161,7 +163,10 @@ def left_behind(patience: float) -> list[str]:
 
 
 def state() -> _State:
-    """Everything that a test can leave behind, and how often it is there."""
+    """Everything that a test can leave behind, and how often it is there.
+
+    On a machine that others use too, what can be told from theirs.
+    """
     found: _State = {}
     mounts = _mounts()
     for point, fstype, source in mounts:
@@ -181,6 +186,8 @@ def _mounts() -> list[tuple[str, str, str]]:
             head, _, tail = line.partition(" - ")
             point = head.split()[4]
             fstype, source = tail.split()[:2]
+            if journal.is_kept() and not point.startswith(_PLACES):
+                continue
             if point not in _AUTOMOUNTS and not point.startswith(_NAMED_NAMESPACES):
                 found.append((point, fstype, source))
     return found
@@ -189,13 +196,17 @@ def _mounts() -> list[tuple[str, str, str]]:
 def _block_devices() -> list[str]:
     """Loop devices with something attached, and device-mapper devices."""
     found = []
+    entries = journal.entries()
+    our_loops, our_names = list(loops.ours(entries)), journal.noted("dm")
     for name in os.listdir("/sys/block"):
         if name.startswith("loop"):
             backing = files.text(f"/sys/block/{name}/loop/backing_file")
-            if backing:
+            if backing and (not journal.is_kept() or f"/dev/{name}" in our_loops):
                 found.append(f"loop device: /dev/{name} on {backing}")
         elif name.startswith("dm-"):
-            found.append(f"device-mapper device: {files.text(f'/sys/block/{name}/dm/name')} (/dev/{name})")
+            called = files.text(f"/sys/block/{name}/dm/name")
+            if not journal.is_kept() or called in our_names:
+                found.append(f"device-mapper device: {called} (/dev/{name})")
     return found
 
 
@@ -203,7 +214,8 @@ def _cgroups(mounts: list[tuple[str, str, str]]) -> list[str]:
     """All cgroups; on a machine whose init makes others as it likes, those in the folder for ours."""
     found = []
     everywhere = [point for point, fstype, _source in mounts if fstype in ("cgroup", "cgroup2")]
-    for top in [cgroups.home()] if cgroups.home() else everywhere:
+    tops = [cgroups.home()] if cgroups.home() else everywhere
+    for top in [*tops, *dying.parts()] if journal.is_kept() else tops:
         for folder, names, _files in os.walk(top):
             found += [f"cgroup: {folder}/{name}" for name in names]
     return found
@@ -213,14 +225,17 @@ def _network_namespaces() -> list[str]:
     """Named namespaces, and those that a process lives in which is not ours."""
     found = []
     try:
-        found += [f"network namespace: {name}" for name in os.listdir(_NAMED_NAMESPACES)]
+        names = os.listdir(_NAMED_NAMESPACES)
     except FileNotFoundError:
-        pass
+        names = []
+    if journal.is_kept():
+        names = [name for name in names if name in journal.noted("netns")]
+    found += [f"network namespace: {name}" for name in names]
     if not os.path.exists("/proc/self/ns/net"):
         return found  # a kernel without them
     ours = os.readlink("/proc/self/ns/net")
     for pid in os.listdir("/proc"):
-        if pid.isdigit():
+        if pid.isdigit() and (not journal.is_kept() or holders.descends(int(pid), os.getppid())):
             try:
                 if os.readlink(f"/proc/{pid}/ns/net") != ours:
                     found.append(f"network namespace: of process {pid} ({files.text(f'/proc/{pid}/comm')})")
@@ -234,6 +249,8 @@ def _modules_in_use() -> _State:
 
     A superblock whose mount is gone from sight (unmounted lazily, in a lost namespace) shows only here.
     """
+    if journal.is_kept():
+        return {}  # the others on this machine hold them, too
     known = filesystems.kinds()
     found: _State = {}
     for line in files.text("/proc/modules").splitlines():

@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 
-from pytest_kernelfs.guest import files
+from pytest_kernelfs.guest import files, loops
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/loop.h
@@ -22,35 +22,19 @@ _MOUNTS = "/proc/self/mountinfo"
 _SYS = "/sys"
 
 
-class _LoopInfo64(ctypes.Structure):
-    _fields_ = [
-        ("device", ctypes.c_uint64),
-        ("inode", ctypes.c_uint64),
-        ("rdevice", ctypes.c_uint64),
-        ("offset", ctypes.c_uint64),
-        ("sizelimit", ctypes.c_uint64),
-        ("number", ctypes.c_uint32),
-        ("encrypt_type", ctypes.c_uint32),
-        ("encrypt_key_size", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("file_name", ctypes.c_char * 64),
-        ("crypt_name", ctypes.c_char * 64),
-        ("encrypt_key", ctypes.c_char * 32),
-        ("init", ctypes.c_uint64 * 2),
-    ]
-
-
 class _LoopConfig(ctypes.Structure):
     _fields_ = [
         ("fd", ctypes.c_uint32),
         ("block_size", ctypes.c_uint32),
-        ("info", _LoopInfo64),
+        ("info", loops.LoopInfo64),
         ("reserved", ctypes.c_uint64 * 8),
     ]
 
 
 def find_disk(serial: str, size: int, timeout: float = 10.0) -> str:
-    """The device path of the virtio disk with that serial number, once it has that size in bytes."""
+    """The device path of the disk with that serial number, once it has that size in bytes."""
+    if serial.startswith("/dev/"):
+        return serial  # a loop device stands in for a disk, on a machine that is given none
     deadline = time.monotonic() + timeout
     while True:
         for name in os.listdir(_SYS + "/block"):
@@ -110,7 +94,7 @@ def _configure(
 ) -> bool:
     config = _LoopConfig(fd=file, block_size=sector_size)
     config.info.flags = (_READ_ONLY if read_only else 0) | (_DIRECT_IO if direct_io else 0)
-    config.info.file_name = os.fsencode(backing)[-63:]
+    config.info.file_name = loops.file_name(backing)
     loop = os.open(path, os.O_RDWR)
     try:
         fcntl.ioctl(loop, _LOOP_CONFIGURE, config)

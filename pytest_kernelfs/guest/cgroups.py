@@ -28,6 +28,7 @@ def settle(folder: str, ours: str) -> None:
     """
     global _home, _ours
     _home, _ours = folder, ours
+    dying.settle(folder, ours)
 
 
 def home() -> str:
@@ -74,6 +75,11 @@ def _say_why_not(controller: str, error: OSError) -> NoReturn:
         raise GuestError(
             f"the controller {controller} cannot be had in cgroup version 1 while cgroups of version 2 "
             f"use it: it is enabled below {', '.join(users) or 'another hierarchy'}; remove those first"
+        ) from None
+    if error.errno == errno.EPERM:
+        raise GuestError(
+            f"no hierarchy of cgroup version 1 can be made for {controller}: this machine is in a cgroup "
+            "namespace, and has those alone that were there before"
         ) from None
     has = sorted(name for name in dying.controllers() if name != controller)
     raise GuestError(
@@ -124,7 +130,7 @@ def make(version: int, folders: list[str], controllers: list[str], adopt: bool =
         for folder in folders:
             os.mkdir(folder)
             if version == 1:
-                _inherit_cpuset(folder)
+                inherit_cpuset(folder)
         if version == 2:
             parent = os.path.dirname(folders[0])
             if adopt:
@@ -146,7 +152,7 @@ def _discard(folders: list[str]) -> None:
             pass  # it was never made, or holds what was moved into it: the parent's removal takes it along
 
 
-def _inherit_cpuset(folder: str) -> None:
+def inherit_cpuset(folder: str) -> None:
     """A new version 1 cpuset is empty, and no process may enter it."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         if os.path.exists(f"{folder}/{name}"):

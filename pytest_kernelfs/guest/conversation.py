@@ -7,17 +7,19 @@ import os
 import pkgutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 
 class DescriptorIO:
-    """A file descriptor that is read and written, in the form that execnet asks for."""
+    """File descriptors that are read and written, in the form that execnet asks for."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, written: int | None = None) -> None:
+        """``written`` is another one to write to, if it is not the same."""
         from execnet.gateway_base import get_execmodel
 
         self.descriptor = descriptor
+        self._written = written
         self._writing = threading.Lock()
         self.execmodel = get_execmodel("thread")
 
@@ -34,9 +36,10 @@ class DescriptorIO:
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
+        target = self.descriptor if self._written is None else self._written
         with self._writing:  # or two messages of two threads get into one another
             while view:
-                view = view[os.write(self.descriptor, view) :]
+                view = view[os.write(target, view) :]
 
     def close_read(self) -> None:
         os._exit(0)
@@ -47,14 +50,18 @@ class DescriptorIO:
         return None
 
 
-def import_all() -> None:
-    """Import what conversations use, once: each inherits it, and so does every fork of this machine."""
+def import_all(modules: Sequence[str] = ()) -> None:
+    """Import what conversations use, once: each inherits it, and so does every fork of this machine.
+
+    ``modules`` are the names of the guest's own, where they cannot be found in a folder.
+    """
     import pytest_kernelfs.guest as package
 
     for name in ("execnet.gateway_base", "queue", "subprocess", "threading", "json", "tempfile", "shutil"):
         importlib.import_module(name)
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+    found = (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+    for name in modules or found:
+        importlib.import_module(name)
     from pytest_kernelfs.guest import dispatch, files
 
     files.pregenerate()

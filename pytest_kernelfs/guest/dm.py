@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pytest_kernelfs.guest import kmsg
+from pytest_kernelfs.guest import journal, kmsg
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # linux/dm-ioctl.h: struct dm_ioctl, struct dm_target_spec, the commands and their flags.
@@ -61,6 +61,7 @@ def create(name: str, table: list[tuple[int, int, str, str]]) -> str:
     A line of a table is (first sector, sectors, target, the target's arguments).
     """
     answer = _tried(f"create the device {name}", _DEV_CREATE, name)
+    journal.note("dm", name)  # not before: another may have one of that name
     try:
         _load(name, table)
         _tried(f"start the device {name}", _DEV_SUSPEND, name)

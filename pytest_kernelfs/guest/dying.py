@@ -19,8 +19,18 @@ _QUIET_S = 0.5
 _DENTRIES = 32
 _SYNC_S = 10.0
 _KEPT_BY = "nr_dying_subsys_"
+# The root of a hierarchy has this inode; that of a cgroup namespace within it has another.
+_ROOT_INODE = 1
 # Version 2 has them in all cgroups, without showing or being told so: implicit_on_dfl in the kernel.
 _IMPLICIT = ("perf_event",)
+
+_home = _ours = ""
+
+
+def settle(folder: str, ours: str) -> None:
+    """Count in ``folder`` of version 2 alone; ``ours`` is the cgroup in it that we are in ourselves."""
+    global _home, _ours
+    _home, _ours = folder, ours
 
 
 def hierarchies() -> dict[str, str]:
@@ -61,17 +71,20 @@ def counts() -> list[dict[str, Any]]:
     """
     found = []
     for name, path in hierarchies().items():
+        if name and not _is_whole(path):
+            continue  # how many are dying here alone, the kernel does not tell
         if name:
             found.append(
                 {"path": path, "name": f"v1 {name}", "dying": count_v1(name, path), "controllers": {}}
             )
         else:
+            top = _home or path
             kept = {
                 key[len(_KEPT_BY) :]: value
-                for key, value in _stat(path).items()
+                for key, value in _stat(top).items()
                 if key.startswith(_KEPT_BY) and value
             }
-            found.append({"path": path, "name": "v2", "dying": count(2, path), "controllers": kept})
+            found.append({"path": top, "name": "v2", "dying": count(2, top), "controllers": kept})
     return found
 
 
@@ -86,8 +99,22 @@ def count(version: int, path: str) -> int:
 
 
 def count_v1(controller: str, mount: str) -> int:
-    """The dying cgroups of a version 1 hierarchy."""
+    """The dying cgroups of a version 1 hierarchy. Raises: GuestError if only a part of it is to be seen."""
+    if not _is_whole(mount):
+        raise GuestError(
+            f"dying cgroups of version 1 cannot be counted below {mount}: in a cgroup namespace, the kernel "
+            "tells only of all of the machine"
+        )
     return _without_folder(controllers().get(controller, (0, 0))[0], mount)
+
+
+def parts() -> list[str]:
+    """Where those version 1 hierarchies are mounted of which only the cgroups in our namespace are seen."""
+    return [path for name, path in hierarchies().items() if name and not _is_whole(path)]
+
+
+def _is_whole(mount: str) -> bool:
+    return os.stat(mount).st_ino == _ROOT_INODE
 
 
 def _without_folder(hierarchy: int, mount: str) -> int:
@@ -303,4 +330,7 @@ def _enter(folder: str) -> None:
 
 def _enter_root(folder: str) -> None:
     """Leave a cgroup for the root of its hierarchy: the process may outlive the cgroup."""
+    if _home and _within(folder, _home):
+        _enter(f"{_home}/{_ours}")
+        return
     _enter(next(mount for mount in sorted(hierarchies().values(), reverse=True) if _within(folder, mount)))

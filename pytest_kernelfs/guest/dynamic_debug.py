@@ -6,6 +6,7 @@ import os
 import re
 from typing import List, Tuple  # noqa: UP035  (Python 3.7)
 
+from pytest_kernelfs.guest import journal
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # fs/xfs/xfs_log.c:123 [xfs]xfs_log_force =p "text\012"
@@ -36,6 +37,7 @@ def apply(query: str) -> Sites:
             f"dynamic debug: the query {query!r} changed none of {len(before)} messages: nothing matches "
             "(a module must be loaded), or all that does is as asked for already"
         )
+    journal.note("debug", changed)
     return changed
 
 
@@ -50,6 +52,15 @@ def restore(sites: Sites) -> None:
             batch.clear()
     if batch:
         _write(control, "\n".join(batch))
+
+
+def set_back(sites: Sites) -> bool:
+    """As ``restore``; False if they have those flags already."""
+    now = dict(_sites(_control()))
+    if all(now.get(tuple(site), flags) == flags for site, flags in sites):
+        return False
+    restore(sites)
+    return True
 
 
 def _control() -> str:

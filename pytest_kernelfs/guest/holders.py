@@ -12,6 +12,17 @@ def of(target: str) -> list[str]:
     return [*_processes(target), *_mounts(target), *_loop_devices(target)]
 
 
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process was started by another, at whatever remove."""
+    while pid > 1 and pid != ancestor:
+        try:
+            with open(f"/proc/{pid}/stat", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            return False  # it ended while we looked
+    return pid == ancestor
+
+
 def _processes(target: str) -> Iterator[str]:
     """The processes that have a file or folder below ``target`` open, as "pid (command)"."""
     for pid in sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int):

@@ -6,6 +6,7 @@ import errno
 import os
 from typing import NoReturn
 
+from pytest_kernelfs.guest import journal
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _SYSCTLS = "/proc/sys"
@@ -51,6 +52,8 @@ def write_sysctls(changes: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
             _no_such_sysctl(name)
     for name, value in changes:
         before = _in_force(name)
+        for was in before:
+            journal.note("sysctl", *was)
         try:
             _write(_sysctl_path(name), value)
         except OSError as error:
@@ -121,6 +124,7 @@ def read_parameter(module: str, name: str) -> str:
 def write_parameter(module: str, name: str, value: str) -> str:
     """Set a module's parameter; gives what it was. Raises: GuestError with the kernel's errno."""
     before = read_parameter(module, name)
+    journal.note("parameter", module, name, before)
     try:
         _write(_parameter_path(module, name), value)
     except OSError as error:

@@ -174,7 +174,16 @@ def _mountable(fstype: str, options: str, called: str) -> tuple[str, str]:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EINVAL):
             return UNMET, f"has no {called}"
+        if error.errno == errno.EPERM:
+            return _hierarchies_there(called)
         return UNCLEAR, f"does not mount {called}: {error.strerror}"
+
+
+def _hierarchies_there(called: str) -> tuple[str, str]:
+    """In a cgroup namespace none can be made, but those that are there can be used."""
+    there = set(dying.hierarchies())
+    met = "" in there if called.endswith("v2") else bool(there - {""})
+    return (MET, "") if met else (UNMET, f"has {called} only outside of the cgroup namespace of the tests")
 
 
 def _v2(controller: str, file: str) -> tuple[str, str]:
@@ -206,6 +215,8 @@ def _v1(controller: str, file: str) -> tuple[str, str]:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EINVAL, errno.ENOENT):
             return UNMET, f"has no controller {controller} in cgroup v1{_switched_off()}"
+        if error.errno == errno.EPERM:
+            return UNMET, f"has no hierarchy of cgroup v1 with {controller} for the tests' cgroup namespace"
         return UNCLEAR, f"does not mount the controller {controller} of cgroup v1: {error.strerror}"
     # This one is used through perf_event_open(2) alone.
     if not names and controller != "perf_event":

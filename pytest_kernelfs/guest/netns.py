@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pytest_kernelfs.guest import netlink, syscalls
+from pytest_kernelfs.guest import journal, netlink, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError, compile_source
 
 FOLDER = "/run/netns"
@@ -103,6 +103,7 @@ def create_pair(left: str, right: str) -> bool:
 
 def _create(name: str) -> None:
     path = path_of(name)
+    journal.note("netns", name)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
     try:
         _check(_libc.unshare(_CLONE_NEWNET))

@@ -8,7 +8,7 @@ import glob
 import os
 import time
 
-from pytest_kernelfs.guest import syscalls
+from pytest_kernelfs.guest import journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _CONFIGFS = "/sys/kernel/config"
@@ -34,6 +34,7 @@ def make_null_blk(name: str, attributes: dict[str, str]) -> str:
     """Make a null_blk device with these attributes of its configfs folder; gives its path."""
     folder = f"{_NULL_BLK}/{name}"
     os.mkdir(folder)
+    journal.note("null_blk", name)
     try:
         set_null_blk(name, attributes)
         _set(folder, "power", "1", "null_blk")
@@ -65,6 +66,7 @@ def make_zram(size: int, algorithm: str) -> str:
     """Make a zram device, "" for the kernel's own algorithm; gives its path."""
     number = _get(_ZRAM_CONTROL + "/hot_add")
     folder = f"/sys/block/zram{number}"
+    journal.note("zram", f"/dev/zram{number}")
     try:
         if algorithm:
             _set_algorithm(folder, algorithm)
@@ -86,6 +88,7 @@ def remove_zram(path: str, patience: float = 2.0) -> bool:
         try:
             _write(folder + "/reset", "1")
             _write(_ZRAM_CONTROL + "/hot_remove", name[len("zram") :])
+            journal.forget("zram", path)
             return True
         except OSError as error:
             if error.errno in (errno.ENODEV, errno.ENOENT):

@@ -9,6 +9,7 @@ import errno
 import os
 from typing import Any, NoReturn
 
+from pytest_kernelfs.guest import journal
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -21,6 +22,7 @@ def start(name: str, events: list[tuple[str, str]], functions: list[str], buffer
     """
     folder = f"{_root()}/instances/{name}"
     os.mkdir(folder)
+    journal.note("trace", name)
     try:
         _write(folder + "/buffer_size_kb", str(buffer_kb))
         # The clock that all other times of a test are taken with.
@@ -55,6 +57,15 @@ def stop(name: str, most: int) -> dict[str, Any]:
     lost = _lost(folder)
     _remove(folder)
     return {"text": "".join(lines), "left_out": left_out, "lost": lost}
+
+
+def drop(name: str) -> bool:
+    """End a trace that nobody wants any more; False if it is gone already."""
+    folder = f"{_root()}/instances/{name}"
+    if not os.path.exists(folder):
+        return False
+    _remove(folder)
+    return True
 
 
 def _root() -> str:

@@ -115,7 +115,7 @@ def test_a_new_cpuset_of_version_1_has_what_its_parent_has(top: Path) -> None:
         folder.mkdir(exist_ok=True)
         for name, text in (("cpus", "0-1\n"), ("mems", "0\n")):
             (folder / f"cpuset.{name}").write_text(text if folder == top else "")
-    cgroups._inherit_cpuset(str(top / "new"))
+    cgroups.inherit_cpuset(str(top / "new"))
     assert (top / "new" / "cpuset.cpus").read_text() == "0-1"
 
 

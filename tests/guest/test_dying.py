@@ -16,6 +16,7 @@ def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     places = {"": str(tmp_path / "v2"), "pids": str(tmp_path / "v1")}
     monkeypatch.setattr(dying, "hierarchies", lambda: places)
     monkeypatch.setattr(dying, "controllers", lambda: {"pids": (5, 7)})
+    monkeypatch.setattr(dying, "_is_whole", lambda mount: True)
     (tmp_path / "v1" / "a" / "b").mkdir(parents=True)
     (tmp_path / "v2").mkdir()
     set_dying(tmp_path, 3)
@@ -46,6 +47,26 @@ def test_a_kernel_before_4_14_is_counted_as_version_1_is(
     (mounts / "v2" / "a").mkdir()
     monkeypatch.setattr(dying, "controllers", lambda: {"memory": (0, 6), "io": (0, 6), "pids": (5, 7)})
     assert [(each["name"], each["dying"]) for each in dying.counts()] == [("v2", 4), ("v1 pids", 4)]
+
+
+def test_a_part_of_a_version_1_hierarchy_is_not_counted(
+    mounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dying, "_is_whole", lambda mount: False)
+    assert [each["name"] for each in dying.counts()] == ["v2"]
+    assert dying.parts() == [f"{mounts}/v1"]
+    with pytest.raises(GuestError, match="in a cgroup namespace, the kernel tells only of all"):
+        dying.count(1, f"{mounts}/v1/a")
+
+
+def test_version_2_is_counted_where_our_cgroups_are(mounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = mounts / "v2" / "ours"
+    ours.mkdir()
+    (ours / "cgroup.stat").write_text("nr_dying_descendants 1\n")
+    monkeypatch.setattr(dying, "_home", str(ours))
+    assert [(each["path"], each["dying"]) for each in dying.counts() if each["name"] == "v2"] == [
+        (str(ours), 1)
+    ]
 
 
 def test_the_hierarchies_are_found_among_the_mounts() -> None:

@@ -24,7 +24,7 @@ _LAST_WORDS_S = 5.0
 
 
 class Connection:
-    """One run of our code on a machine, as root, over the standard streams of the command that leads there."""
+    """One run of our code on a machine, as root, over the standard streams of the command leading there."""
 
     def __init__(self, access: Access, settings: Mapping[str, Any], timeout: float) -> None:
         """Start it, and wait ``timeout`` seconds for its answer: ``facts``.

@@ -74,8 +74,7 @@ class TenantMachine(PlainMachine):
 
     def check_alive(self) -> None:
         if self._died is None and self._connection.ended:
-            self._died = self.explain_end("nobody had called it since")
-            raise self._died
+            raise self._lost("nobody had called it since")
 
     def call(self, function: Callable[..., Any], *args: Any, timeout: float, **kwargs: Any) -> Any:
         return self._call("name", call_payload(function), args, kwargs, timeout)
@@ -113,8 +112,8 @@ class TenantMachine(PlainMachine):
         report = self._connection.report
         if report is not None and report["ended"]:
             return KernelMisbehaved(
-                f"the agent on {self.access.label} {report['ended']} ({seen}): a test ended it, or the kernel "
-                "did because memory ran out"
+                f"the agent on {self.access.label} {report['ended']} ({seen}): a test ended it, or the "
+                "kernel did because memory ran out"
             )
         how = "the connection broke" if code is None else f"the connection ended with exit code {code}"
         said = self._connection.said().strip()
@@ -167,19 +166,18 @@ class TenantMachine(PlainMachine):
         """Have the agent go and the machine left as it was; warns of what could not be put right."""
         self._channel.close()
         in_time = self._connection.close(_TIDY_S)
-        told, self._died = (
-            self._died is None,
-            self._died or InfrastructureError("the machine was left and is used no more"),
-        )
+        was_well = self._died is None
+        if was_well:
+            self._died = InfrastructureError("the machine was left and is used no more")
         report = self._connection.report
         if report is not None:
             self.leftovers = list(report["removed"])
-        if told:
+        if was_well:
             self._warn_of(report, in_time)
 
     def _warn_of(self, report: dict[str, Any] | None, in_time: bool) -> None:
         if report is None or not in_time:
-            what = "did not say that it is tidy within {_TIDY_S:g} s; the next run tidies it"
+            what = f"did not say within {_TIDY_S:g} s that it is tidy; the next run tidies it"
         elif report["left"]:
             what = "still has, of what tests made there: " + "; ".join(report["left"])
         else:

@@ -49,7 +49,8 @@ class Parcel(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, module.__dict__)
 sys.meta_path.insert(0, Parcel())
 from pytest_kernelfs.guest import tenant
-tenant.main(parcel["settings"], [name for name in parcel["modules"] if name.startswith("pytest_kernelfs.guest.")])
+ours = [name for name in parcel["modules"] if name.startswith("pytest_kernelfs.guest.")]
+tenant.main(parcel["settings"], ours)
 """
 _PACKAGES = ("pytest_kernelfs", "pytest_kernelfs.guest", "execnet")
 

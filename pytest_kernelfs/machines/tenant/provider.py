@@ -58,7 +58,7 @@ class CommandProvider(PlainProvider):
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         if spec.boot_parameters:
             raise UsageError(
-                f"the kernel of {self.access.label} runs already: the provider {self.name} cannot boot it with "
-                f"the parameters {spec.boot_parameters!r}"
+                f"the kernel of {self.access.label} runs already: the provider {self.name} cannot boot it "
+                f"with the parameters {spec.boot_parameters!r}"
             )
         return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)

@@ -1,0 +1,106 @@
+"""Whose loop devices are, on a machine that others use too: told by a word in the name of what is behind."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+
+from pytest_kernelfs.guest import journal
+
+# linux/loop.h
+_GET_STATUS = 0x4C05
+_CLEAR = 0x4C01
+_LONGEST_NAME = 63
+
+
+class LoopInfo64(ctypes.Structure):
+    """struct loop_info64 of linux/loop.h."""
+
+    _fields_ = [
+        ("device", ctypes.c_uint64),
+        ("inode", ctypes.c_uint64),
+        ("rdevice", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+        ("sizelimit", ctypes.c_uint64),
+        ("number", ctypes.c_uint32),
+        ("encrypt_type", ctypes.c_uint32),
+        ("encrypt_key_size", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("file_name", ctypes.c_char * 64),
+        ("crypt_name", ctypes.c_char * 64),
+        ("encrypt_key", ctypes.c_char * 32),
+        ("init", ctypes.c_uint64 * 2),
+    ]
+
+
+def info_of(path: str) -> LoopInfo64 | None:
+    """What the kernel tells of a loop device; None if nothing is attached to it."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        info = LoopInfo64()
+        fcntl.ioctl(handle, _GET_STATUS, info)
+        return info
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def clear(path: str) -> None:
+    """Detach a loop device; one that has nothing attached is no error."""
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(handle, _CLEAR)
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.EBUSY):
+            raise
+    finally:
+        os.close(handle)
+
+
+def file_name(backing: str) -> bytes:
+    """What the kernel is to call the file behind a loop device: its path, or the end of that.
+
+    On a machine that others use too, the journal's word goes before it.
+    """
+    words = journal.noted("word")
+    mark = f"{words.pop()}:".encode() if words else b""
+    return mark + os.fsencode(backing)[-(_LONGEST_NAME - len(mark)) :]
+
+
+def ours(entries: list[journal.Entry], alive: bool = True) -> Iterator[str]:
+    """The loop devices of the tests that kept this journal: those that were attached through us.
+
+    If their file systems in memory are still ``alive``, those on such as well, and those on all that lies on
+    these devices. The number of one that has gone may be another's by now.
+    """
+    marks = tuple(f"{entry[1]}:".encode() for entry in entries if entry[0] == "word")
+    devices = {entry[1] for entry in entries if entry[0] == "file system" and alive}
+    there = dict(_attached())
+    while True:
+        more = [
+            path
+            for path, info in there.items()
+            if (marks and info.file_name.startswith(marks)) or info.device in devices
+        ]
+        if not more:
+            return
+        for path in more:
+            del there[path]
+            if alive:
+                devices.add(os.stat(path).st_rdev)
+            yield path
+
+
+def _attached() -> Iterator[tuple[str, LoopInfo64]]:
+    for name in sorted(os.listdir("/sys/block")):
+        if name.startswith("loop") and os.path.exists(f"/sys/block/{name}/loop/backing_file"):
+            info = info_of("/dev/" + name)
+            if info is not None:
+                yield "/dev/" + name, info

@@ -1,0 +1,292 @@
+"""The supervisor on a machine that runs already: brings the agent in, and takes all down when that has gone.
+
+It is started by a command from outside, as root, with its code in memory. It talks with the host over the
+standard streams of that command: until the agent is ready on standard output, at its very end on standard
+error. It ends when the host hangs up, when the agent ends, and on SIGTERM and SIGHUP; then it kills what
+the tests left running and undoes what the journal tells of. The journal lies on the machine, so that the next
+supervisor can do that for one that was killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from pytest_kernelfs.guest import (
+    conversation,
+    init,
+    journal,
+    kmsg,
+    loops,
+    tenant_cgroups,
+    tenant_facts,
+    tenant_room,
+    tidy,
+)
+from pytest_kernelfs.guest.dispatch import GuestError
+
+REPORT = "kernelfs-report: "
+FOLDER = "/run/kernelfs-tenant"
+_LOCK = FOLDER + "/lock"
+_JOURNAL = "journal"
+_POLL_S = 0.01
+# What is still in use when all processes are gone is being let go by the kernel.
+_PATIENCE_S = 10.0
+# linux/prctl.h
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(settings: dict[str, Any], modules: list[str]) -> NoReturn:
+    """Serve one host. ``modules`` are the names of all of the guest's own.
+
+    ``settings``: ``only`` is "facts" to give those alone; ``namespaces`` is whether tests get some of their
+    own; ``wait`` is how many seconds to wait for another supervisor on this machine.
+    """
+    try:
+        _demand_root()
+        if settings.get("only") == "facts":
+            _answer(tenant_facts.read())
+            os._exit(0)
+        conversation.import_all(modules)
+        _Supervisor(settings).run()
+    except GuestError as error:
+        _answer({"error": str(error)})
+    os._exit(1)
+
+
+def _demand_root() -> None:
+    if os.geteuid():
+        raise GuestError(f"tests need root there, and this is user {os.geteuid()}")
+
+
+def _answer(facts: dict[str, Any]) -> None:
+    os.write(1, json.dumps(facts).encode() + b"\n")
+
+
+class _Supervisor:
+    """One stay on the machine."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._namespaces = bool(settings["namespaces"])
+        self._wake, self._woken = _wake_on_signals()
+        self._lock = _take_lock(float(settings["wait"]))
+        self._removed = [f"from a run before: {what}" for what in tidy_abandoned()]
+        self._folder = f"{FOLDER}/{os.getpid()}"
+        os.mkdir(self._folder, 0o700)
+        journal.begin(f"{self._folder}/{_JOURNAL}")
+
+    def run(self) -> NoReturn:
+        word = f"kernelfs-{os.urandom(4).hex()}"
+        journal.note("boot", _boot_id())
+        journal.note("word", word)
+        ended = ""
+        try:
+            own = tenant_cgroups.make(word)
+            _libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            if self._namespaces:
+                journal.note("namespaces")
+                tenant_room.own_processes()
+            ended = self._wait_for(self._bring_in(own))
+        except GuestError as error:
+            _answer({"error": str(error)})
+        self._leave(ended)
+
+    def _bring_in(self, own: list[tenant_cgroups.Own]) -> int:
+        """Start what answers the host; gives its process."""
+        alive, held = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(held)
+            os.close(self._lock)
+            _forget_signals(self._wake)
+            _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.read(alive, 1) != b".":
+                os._exit(1)  # the supervisor was killed before it could be told of
+            _become_agent(own, self._namespaces)
+        os.close(alive)
+        os.write(held, b".")
+        os.close(held)
+        return child
+
+    def _wait_for(self, child: int) -> str:
+        """Until the host hangs up, we are told to end, or the agent does; gives how that ended by itself."""
+        poller = select.poll()
+        poller.register(0, select.POLLRDHUP)
+        poller.register(self._woken, select.POLLIN)
+        while True:
+            happened = dict(poller.poll())
+            pid = 1
+            while pid:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == child:
+                    return _how_it_ended(status)
+            if 0 in happened or _told_to_end(self._woken):
+                return ""
+
+    def _leave(self, ended: str) -> NoReturn:
+        our_loops = list(loops.ours(journal.entries()))
+        left = tidy.end_children(_PATIENCE_S)
+        removed, more = tidy.tidy(journal.entries(), our_loops, _PATIENCE_S)
+        if not more:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._removed += removed
+        report = {"ended": ended, "removed": self._removed, "left": left + more}
+        try:
+            os.write(2, f"{REPORT}{json.dumps(report)}\n".encode())
+        except OSError:
+            pass  # the host is gone
+        os._exit(0)
+
+
+def _become_agent(own: list[tenant_cgroups.Own], namespaces: bool) -> NoReturn:
+    """Be where the tests are, tell the host, and serve it."""
+    try:
+        init.set_environment()
+        os.chdir("/")
+        tenant_cgroups.enter(own)
+        mounts = tenant_room.enter_namespaces(own) if namespaces else tenant_room.take_folders(own)
+        facts = {"log_start": kmsg.mark("kernelfs: tests begin here"), "mounts": mounts}
+    except (GuestError, OSError) as error:
+        _answer({"error": str(error)})
+        os._exit(0)
+    if namespaces:
+        _serve_from_a_child(facts)
+    _answer(facts)
+    conversation.converse_and_exit(conversation.DescriptorIO(0, 1), _log)
+
+
+def _serve_from_a_child(facts: dict[str, Any]) -> NoReturn:
+    """As the first process of the namespace: take in the orphans of the tests, which end with it."""
+    agent = os.fork()
+    if not agent:
+        _answer(facts)
+        conversation.converse_and_exit(conversation.DescriptorIO(0, 1), _log)
+    while True:
+        pid, status = os.wait()
+        if pid == agent:
+            os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+
+
+def _how_it_ended(status: int) -> str:
+    """In words, if it did not end by itself because the host had hung up."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) - 128
+    if number <= 0:
+        return ""
+    try:
+        return f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"was ended by signal {number}"
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(f"kernelfs: {line}\n")
+    sys.stderr.flush()
+
+
+def _wake_on_signals() -> tuple[int, int]:
+    """A pipe that gets a byte for each signal: its number. Gives the ends to write to and to read from."""
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return writable, readable
+
+
+def _forget_signals(wake: int) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    os.close(wake)
+
+
+def _told_to_end(woken: int) -> bool:
+    try:
+        numbers = os.read(woken, 4096)
+    except BlockingIOError:
+        return False
+    return bool(set(numbers) & {signal.SIGTERM, signal.SIGHUP})
+
+
+def _take_lock(wait: float) -> int:
+    """Be the only supervisor on this machine. Raises: GuestError if another stays for longer than that."""
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    hung_up = select.poll()
+    hung_up.register(0, select.POLLRDHUP)
+    deadline = time.monotonic() + wait
+    while not _try_lock(lock):
+        holder = os.pread(lock, 64, 0).decode() or "?"
+        if time.monotonic() > deadline:
+            raise GuestError(
+                f"tests of another run work there (process {holder}), and were not done within {wait:g} s; "
+                "devices, sysctls and the kernel's log are the machine's, so one run at a time can use it"
+            )
+        if hung_up.poll(1000 * _POLL_S):
+            os._exit(0)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def tidy_abandoned() -> list[str]:
+    """Undo what killed supervisors could not; gives what that was. The lock must be held."""
+    said: list[str] = []
+    for name in sorted(os.listdir(FOLDER)):
+        folder = f"{FOLDER}/{name}"
+        if name.isdigit():
+            removed, left = _tidy_one(f"{folder}/{_JOURNAL}")
+            said += [*removed, *(f"could not remove {what}" for what in left)]
+            if not left:
+                shutil.rmtree(folder, ignore_errors=True)
+    return said
+
+
+def _tidy_one(path: str) -> tidy.Said:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return [], []
+    try:
+        entries = journal.entries(handle)
+    finally:
+        os.close(handle)
+    if ["boot", _boot_id()] not in entries:
+        return [], []  # all that it tells of went with the kernel that it was done to
+    return tidy.tidy(entries, list(loops.ours(entries, alive=False)), _PATIENCE_S)
+
+
+def collect() -> list[str]:
+    """From the machine itself: the same, unless a supervisor is at work; gives what was undone."""
+    if not os.path.isdir(FOLDER):
+        return []
+    lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        return tidy_abandoned() if _try_lock(lock) else []
+    finally:
+        os.close(lock)
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

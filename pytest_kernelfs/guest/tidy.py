@@ -1,0 +1,284 @@
+"""Undoes what a journal tells of: what tests made and set on a machine that goes on after them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
+
+from pytest_kernelfs.guest import (
+    cgroup_processes,
+    cgroups,
+    dm,
+    dynamic_debug,
+    files,
+    journal,
+    knobs,
+    loops,
+    netns,
+    ram_disks,
+    syscalls,
+    tracing,
+)
+from pytest_kernelfs.guest.dispatch import GuestError
+
+# linux/fs.h
+_THAW = 0xC0045878
+_DETACH = 2
+_POLL_S = 0.01
+# Sysctls that are of a namespace: after it has gone, these names are those of the machine.
+_OF_NAMESPACES = ("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem")
+_OF_NAMESPACES += ("fs.mqueue.", "user.")
+
+# By how many of its details a thing is known; the others tell what it was.
+_NAMED_BY = {"parameter": 2, "throttle": 2, "controller": 2}
+
+Said = Tuple[List[str], List[str]]  # noqa: UP006   # what was removed, and what is left
+
+
+def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) -> Said:
+    """Undo it all; gives what was still there and is no more, and what could not be undone.
+
+    ``our_loops`` are the loop devices of these tests. What is in use has ``patience`` seconds to be let go.
+    """
+    work = _Work(entries)
+    apart = "namespaces" in work.kinds
+    work.undo("cgroup", "processes in {}", _kill, patience)
+    work.undo("trace", "trace {}", tracing.drop)
+    work.undo("debug", "debug messages", dynamic_debug.set_back)
+    work.undo("parameter", "parameter {1} of {0}", _set_back_parameter)
+    work.undo("sysctl", "sysctl {1}", _set_back_sysctl, apart)
+    if not apart:
+        work.undo("netns", "network namespace {}", _remove_netns)
+    work.undo("dm", "device {}", _resume)
+    for (place,) in work.kinds.get("place", ()):
+        for point in _mounts_at(place):
+            work.attempt(f"mount on {point}", _umount, point, point != place)
+    _remove_devices(work, our_loops, time.monotonic() + patience)
+    work.undo("write cache", "write cache in {}", _set_back)
+    work.undo("throttle", "throttle of {1}", _lift)
+    work.undo("cgroup", "cgroups in {}", _remove_cgroups, patience)
+    work.undo("controller", "controller {1}", _take_back)
+    work.undo("file", "file {}", _unlink)
+    work.undo("folder", "folder {}", _rmdir)
+    return work.removed, work.left
+
+
+class _Work:
+    """The entries by their kind, and what came of undoing them."""
+
+    def __init__(self, entries: list[journal.Entry]) -> None:
+        self.removed: list[str] = []
+        self.left: list[str] = []
+        self.kinds: dict[str, list[list[Any]]] = {}
+        known: set[str] = set()
+        for kind, *what in entries:
+            # What something was before the first change is what it shall be again.
+            key = f"{kind} {what[: _NAMED_BY.get(kind, 1)]}"
+            if key not in known:
+                known.add(key)
+                self.kinds.setdefault(kind, []).insert(0, what)
+
+    def undo(self, kind: str, called: str, function: Callable[..., bool], *more: Any) -> None:
+        """All of a kind, the latest first."""
+        for what in self.kinds.get(kind, ()):
+            self.attempt(called.format(*what), function, *what, *more)
+
+    def attempt(self, called: str, function: Callable[..., bool], *args: Any) -> None:
+        try:
+            if function(*args):
+                self.removed.append(called)
+        except (GuestError, OSError) as error:
+            self.left.append(f"{called} ({error})")
+
+
+def _kill(folder: str, patience: float) -> bool:
+    return cgroup_processes.kill([folder], patience) > 0
+
+
+def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  # noqa: ARG001  (names it)
+    if apart and name.startswith(_OF_NAMESPACES):
+        return False
+    try:
+        if knobs.read_sysctl(name) == value:
+            return False
+    except GuestError:
+        return False  # it went with its module
+    knobs.restore_sysctls([(name, value)])
+    return True
+
+
+def _set_back_parameter(module: str, name: str, value: str) -> bool:
+    try:
+        if knobs.read_parameter(module, name) == value:
+            return False
+    except GuestError:
+        return False
+    knobs.restore_parameter(module, name, value)
+    return True
+
+
+def _remove_netns(name: str) -> bool:
+    if not os.path.exists(netns.path_of(name)):
+        return False
+    netns.remove([name])
+    return True
+
+
+def _resume(name: str) -> bool:
+    """Let what waits for a suspended device go on, so that it can be unmounted."""
+    dm.resume(name, missing_ok=True)
+    return False
+
+
+def _mounts_at(place: str) -> Iterator[str]:
+    """What is mounted there and below, the latest first."""
+    with open("/proc/self/mountinfo", errors="replace") as file:
+        points = [line.split(" ")[4].encode().decode("unicode_escape") for line in file]
+    return (point for point in reversed(points) if (point + "/").startswith(place + "/"))
+
+
+def _umount(point: str, of_tests: bool) -> bool:
+    try:
+        handle = os.open(point, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        pass  # its file system was shut down: it cannot be frozen either
+    else:
+        try:
+            fcntl.ioctl(handle, _THAW, 0)
+        except OSError:
+            pass  # it was not frozen
+        finally:
+            os.close(handle)
+    try:
+        syscalls.umount(point)
+    except OSError:
+        syscalls.umount(point, _DETACH)
+    return of_tests
+
+
+def _remove_devices(work: _Work, our_loops: list[str], deadline: float) -> None:
+    """They may lie on one another in any order: from above, as they become free."""
+    names = {kind: [what[0] for what in work.kinds.get(kind, ())] for kind in ("dm", "null_blk", "zram")}
+    there: dict[str, Callable[[], bool]] = {
+        **{f"device {name}": partial(dm.remove, name, 0.0) for name in names["dm"]},
+        **{f"device {name}": partial(ram_disks.remove_null_blk, name) for name in names["null_blk"]},
+        **{f"device {path}": partial(ram_disks.remove_zram, path, 0.0) for path in names["zram"]},
+        **{f"loop device {path}": _loop_remover(path) for path in our_loops},
+    }
+    while there:
+        for what, remove in list(there.items()):
+            try:
+                if remove():
+                    work.removed.append(what)
+            except (GuestError, OSError) as error:
+                if time.monotonic() < deadline:
+                    continue
+                work.left.append(f"{what} ({error})")
+            del there[what]
+        if there:
+            time.sleep(_POLL_S)
+
+
+def _loop_remover(path: str) -> Callable[[], bool]:
+    """Detached only once: later the device may be another's."""
+    before = loops.info_of(path)
+    asked = False
+
+    def remove() -> bool:
+        nonlocal asked
+        now = loops.info_of(path)
+        if before is None or now is None or (now.device, now.inode) != (before.device, before.inode):
+            return asked
+        if not asked:
+            loops.clear(path)
+            asked = True
+        if loops.info_of(path) is not None:
+            raise GuestError("it is still in use")
+        return True
+
+    return remove
+
+
+def _set_back(path: str, value: str) -> bool:
+    if files.text(path) in ("", value):
+        return False
+    with open(path, "w") as file:
+        file.write(value)
+    return True
+
+
+def _lift(path: str, device: str) -> bool:
+    if not any(line.split()[:1] == [device] for line in files.text(path).splitlines()):
+        return False
+    with open(path, "w") as file:
+        file.write(f"{device} 0")
+    return True
+
+
+def _remove_cgroups(folder: str, patience: float) -> bool:
+    """True if tests left any in it."""
+    if not os.path.isdir(folder):
+        return False
+    inside = [name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}")]
+    cgroups.remove([folder], patience)
+    return bool(set(inside) - {"agent"})
+
+
+def _take_back(path: str, controller: str) -> bool:
+    """A controller that somebody uses by now stays."""
+    try:
+        with open(path, "w") as file:
+            file.write("-" + controller)
+    except OSError:
+        pass
+    return False
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _rmdir(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass  # somebody else has put something in it, or it is gone
+    return False
+
+
+def end_children(patience: float) -> list[str]:
+    """Kill all children of this process, and those of theirs that come to it; gives those that stay.
+
+    It must be a subreaper, or the first process of its namespace.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        while True:
+            try:
+                if not os.waitpid(-1, os.WNOHANG)[0]:
+                    break
+            except ChildProcessError:
+                return []
+        pids = list(_children(os.getpid()))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return [f"processes {cgroup_processes.describe(pids)}"]
+        time.sleep(_POLL_S / 4)
+
+
+def _children(parent: int) -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = files.text(f"/proc/{name}/stat").rpartition(")")[2].split()
+            if len(fields) > 1 and int(fields[1]) == parent:
+                yield int(name)
