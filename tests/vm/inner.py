@@ -36,8 +36,8 @@ class InnerRun:
     def write(self, source: str) -> None:
         (self.folder / "test_inner.py").write_text(source)
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start pytest, in a process group of its own."""
+    def start(self, *options: str, kernel: str = "") -> subprocess.Popen[str]:
+        """Start pytest, in a process group of its own; ``kernel`` is the spec, by default this run's kernel."""
         command = [
             sys.executable,
             "-m",
@@ -48,7 +48,8 @@ class InnerRun:
             "-p",
             "no:cacheprovider",
         ]
-        wanted = [f"--kernel={self._release}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
+        spec = kernel or self._release
+        wanted = [f"--kernel={spec}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
         process = subprocess.Popen(
             [*command, *wanted, *options, str(self.folder / "test_inner.py")],
             cwd=self.folder,
@@ -64,9 +65,9 @@ class InnerRun:
         self._started.append(process)
         return process
 
-    def run(self, *options: str) -> tuple[int, str]:
+    def run(self, *options: str, kernel: str = "") -> tuple[int, str]:
         """Exit code and output of a whole run."""
-        process = self.start(*options)
+        process = self.start(*options, kernel=kernel)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
