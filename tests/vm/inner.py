@@ -37,7 +37,7 @@ class InnerRun:
         (self.folder / "test_inner.py").write_text(source)
 
     def start(self, *options: str, kernel: str = "") -> subprocess.Popen[str]:
-        """Start pytest, in a process group of its own; ``kernel`` is the spec, by default this run's kernel."""
+        """Start pytest, in a process group of its own, on this run's kernel or another spec."""
         command = [
             sys.executable,
             "-m",
