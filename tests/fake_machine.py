@@ -71,6 +71,9 @@ class FakeMachine:
     def call_source(self, source: str, name: str, *args: Any, timeout: float) -> Any:
         return self._answer("call_source", source, name, *args)
 
+    def exchange(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._answer(function.__name__, *args)
+
     def attach_disk(self, spec: DiskSpec) -> str:
         self._serials += 1
         self._answer("attach_disk", spec)

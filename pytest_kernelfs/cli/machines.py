@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, final
 
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
     from pytest_kernelfs.machines.machine import Machine
 
-# Those of pytest's options that say something of one machine; the others stand before the command's name.
-_TAKEN = (
-    "memory", "cpus", "accel", "provider", "image", "ssh", "ssh_config", "libvirt_uri", "vagrant_box",
-    "vagrant_folder", "vagrant_hypervisor", "flavour", "boot_timeout", "max_vms",
-)  # fmt: skip
+# Those of pytest's options that say nothing of one machine, or stand before the command's name.
+_LEFT_OUT = frozenset(
+    {"isolation", "cache", "cache_size", "debian_mirror", "debian_keyring", "keep", "artifacts"}
+)
 _LONG = "--kernelfs-"
 # Where work begins in a machine unless a folder is shared.
 HOME = "/root"
@@ -70,7 +69,7 @@ class Wanted:
 
 def machine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that describe a machine; it gets them as ``wanted``."""
-    taken = [option for option in OPTIONS if option.ini.removeprefix("kernelfs_") in _TAKEN]
+    taken = [option for option in OPTIONS if option.ini.removeprefix("kernelfs_") not in _LEFT_OUT]
 
     @wraps(function)
     def with_wanted(*args: Any, share: Sequence[str], allow_local: bool, offline: bool, **given: Any) -> Any:
@@ -120,6 +119,8 @@ class Machines:
         config = wanted.config(settings, specs)
         self._shares = parse_shares(config.share)
         ours = [providers.ours(config.providers)]
+        # Each folder is copied once: it does not pay to save a machine that has them, and fork it.
+        config = replace(config, share=())
         self._run = Run(config, lambda: providers.choose(config.provider, ours))
         self._run.check_provider()
 

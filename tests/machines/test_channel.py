@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,30 +17,11 @@ from hypothesis import strategies as st
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import files, meminfo
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from tests.local_guest import Guest, converse
 
-# The guest's own conversation, on a socket for a port.
-GUEST = """
-import sys
-from pytest_kernelfs.guest import conversation, init
-init._wait_for_host = lambda to_speak: int(sys.argv[1])
-conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), init.log)
-"""
 PATIENCE_S = 20.0
 
-Guest = subprocess.Popen[bytes]
 Connect = Callable[..., tuple[GuestChannel, Guest]]
-
-
-def start_guest(predecessor: str) -> tuple[socket.socket, Guest]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, "-c", GUEST, str(theirs.fileno()), predecessor]
-        return ours, subprocess.Popen(command, pass_fds=[theirs.fileno()])
-
-
-def converse(predecessor: str = "none") -> tuple[GuestChannel, Guest]:
-    connection, guest = start_guest(predecessor)
-    return GuestChannel(connection), guest
 
 
 @pytest.fixture(scope="module")

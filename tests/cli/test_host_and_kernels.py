@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from pytest_kernelfs import __version__, doctor, provision
 from pytest_kernelfs.cli import main
@@ -17,22 +16,7 @@ from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, Provider
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, KernelVersion, Package, Resolver
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.provision import Need
-
-Kernelfs = Callable[..., Result]
-
-
-@pytest.fixture
-def kernelfs(tmp_path: Path) -> Kernelfs:
-    """Call the command with a cache of its own; a failure nobody foresaw fails the test."""
-
-    def call(*arguments: str, answer: str | None = None) -> Result:
-        runner = CliRunner(env={"KERNELFS_CACHE": str(tmp_path / "cache")})
-        result = runner.invoke(main, arguments, input=answer)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+from tests.cli.conftest import Kernelfs
 
 
 class Host:

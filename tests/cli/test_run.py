@@ -1,0 +1,182 @@
+"""``kernelfs run``, in machines that are local processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.errors import InfrastructureError, KernelPanic
+from tests.cli.conftest import Kernelfs, LocalProvider, calls
+
+Capture = pytest.CaptureFixture[bytes]
+
+
+def test_streams_and_exit_code_are_the_commands(
+    kernelfs: Kernelfs, provider: LocalProvider, capfdbinary: Capture, feed: Callable[[bytes], None]
+) -> None:
+    feed(b"what was typed\n")
+    result = kernelfs("run", "--", "sh", "-c", "cat; echo bad >&2; exit 3")
+    assert result.exit_code == 3
+    assert capfdbinary.readouterr() == (b"what was typed\n", b"bad\n")
+    assert result.output == ""
+    assert provider.closed
+
+
+def test_one_word_is_a_line_for_the_shell(
+    kernelfs: Kernelfs, provider: LocalProvider, capfdbinary: Capture
+) -> None:
+    assert kernelfs("run", "echo one; echo two | tr o 0").exit_code == 0
+    assert capfdbinary.readouterr().out == b"one\ntw0\n"
+
+
+def test_options_after_the_command_are_its_own(
+    kernelfs: Kernelfs, provider: LocalProvider, capfdbinary: Capture
+) -> None:
+    assert kernelfs("run", "--kernel", "6.1", "echo", "--kernel", "-x").exit_code == 0
+    assert capfdbinary.readouterr().out == b"--kernel -x\n"
+
+
+def test_work_begins_at_home_or_in_the_first_share(
+    kernelfs: Kernelfs, provider: LocalProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = []
+    monkeypatch.setattr(
+        "pytest_kernelfs.machines.sharing.bring", lambda machine, share: brought.append(share.host)
+    )
+    assert kernelfs("run", "true").exit_code == 0
+    assert calls(provider.machines[0])[1] == str(tmp_path)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    result = kernelfs("run", "--share", f"{folders[0]}:{folders[1]}", "--share", f"{folders[1]}:/two", "true")
+    assert result.exit_code == 0
+    assert calls(provider.machines[1])[1] == str(folders[1])
+    assert brought == folders
+
+
+def test_the_machine_is_as_it_was_asked_for(
+    kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNELFS_ACCEL", "tcg")
+    options = ["--memory", "512M", "--kernelfs-cpus", "3", "--boot-timeout", "7"]
+    assert kernelfs("run", *options, "true").exit_code == 0
+    assert (provider.specs[0].memory, provider.specs[0].cpus) == (512 << 20, 3)
+    assert provider.settings is not None
+    assert (provider.settings.accel, provider.settings.boot_timeout) == ("tcg", 7.0)
+
+
+def test_when_the_time_is_up_it_is_killed(kernelfs: Kernelfs, provider: LocalProvider) -> None:
+    result = kernelfs("run", "--timeout", "0.3", "sleep 100")
+    assert result.exit_code == 124
+    assert result.stderr == "kernelfs: the command did not end within 0.3 s and was killed\n"
+
+
+def test_a_machine_that_does_not_answer_does_not_hold_it_up(
+    kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_kernelfs.cli.attachment._LAST_WORDS_S", 0.2)
+
+    def freeze() -> None:
+        machine = provider.machines[0]
+        machine.guest.send_signal(signal.SIGSTOP)
+
+    threading.Timer(0.6, freeze).start()
+    result = kernelfs("run", "--timeout", "1.5", "sleep 100")
+    assert result.exit_code == 124
+    assert "SIGKILL did not end it: the machine does not answer any more" in result.stderr
+
+
+def test_the_death_of_a_kernel_has_a_code_of_its_own(kernelfs: Kernelfs, provider: LocalProvider) -> None:
+    result = kernelfs("run", "kill -9 $PPID")
+    assert result.exit_code == 255
+    assert result.stderr.startswith("kernelfs: error: it panicked (the channel to the guest closed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--memory", "1K", "true"], "--kernelfs-memory: 1K is too little"),
+        (["--share", "/nowhere", "true"], "/nowhere is not there"),
+        (["--bogus", "true"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_no_exit_code_of_a_command(
+    kernelfs: Kernelfs, provider: LocalProvider, arguments: list[str], said: str
+) -> None:
+    result = kernelfs("run", *arguments)
+    assert result.exit_code == 125
+    assert said in result.stderr
+
+
+def test_neither_is_a_machine_that_does_not_start(kernelfs: Kernelfs, provider: LocalProvider) -> None:
+    provider.failures["6.1.176"] = InfrastructureError("it does not boot")
+    result = kernelfs("run", "true")
+    assert (result.exit_code, result.stderr) == (125, "kernelfs: error: it does not boot\n")
+
+
+def test_output_that_cannot_be_written_is_no_success(
+    kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr("pytest_kernelfs.cli.attachment.STDOUT", full.fileno())
+        result = kernelfs("run", "echo text")
+    assert result.exit_code == 125
+    assert "the command's output cannot be written: No space left on device" in result.stderr
+
+
+def test_a_reader_that_had_enough_ends_it_quietly(
+    kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("pytest_kernelfs.cli.attachment.STDOUT", writer)
+    result = kernelfs("run", "while echo more; do :; done")
+    os.close(writer)
+    assert (result.exit_code, result.stderr) == (141, "")
+
+
+class TestSeveralKernels:
+    @pytest.fixture(autouse=True)
+    def kernels(self, provider: LocalProvider) -> None:
+        provider.versions = ["5.10.257", "6.1.176", "6.12.48"]
+
+    def test_each_gets_the_same_input(
+        self,
+        kernelfs: Kernelfs,
+        provider: LocalProvider,
+        capfdbinary: Capture,
+        feed: Callable[[bytes], None],
+    ) -> None:
+        feed(b"first\nsecond\n")
+        # The first machine reads a line, the others all.
+        line = "if mkdir begun; then head -n 1; else cat; fi"
+        result = kernelfs("run", line)
+        assert result.exit_code == 0
+        assert capfdbinary.readouterr().out == b"first\n" + 2 * b"first\nsecond\n"
+        assert result.stderr == (
+            "kernelfs: == 5.10.257 (5.10.257-test) ==\n"
+            "kernelfs: == 6.1.176 (6.1.176-test) ==\n"
+            "kernelfs: == 6.12.48 (6.12.48-test) ==\n"
+            "kernelfs: exit codes: 5.10.257: 0, 6.1.176: 0, 6.12.48: 0\n"
+        )
+
+    def test_the_failure_of_one_leaves_the_others_their_turn(
+        self, kernelfs: Kernelfs, provider: LocalProvider
+    ) -> None:
+        provider.failures = {"5.10.257": KernelPanic("it panicked")}
+        result = kernelfs("run", "exit 7")
+        assert result.exit_code == 255
+        assert "kernelfs: error: it panicked\n" in result.stderr
+        assert result.stderr.endswith("exit codes: 5.10.257: 255, 6.1.176: 7, 6.12.48: 7\n")
+
+    def test_the_exit_code_is_the_first_that_is_not_0(
+        self, kernelfs: Kernelfs, provider: LocalProvider
+    ) -> None:
+        assert kernelfs("run", "mkdir begun || mkdir again || exit 9; true").exit_code == 9
