@@ -37,6 +37,8 @@ _FIRST_PROCESS = """
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
+# Without the control groups of the host: libvirt would make some for machines, and leave them.
+umount -l /sys
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/libvirt /run/lock

@@ -1,0 +1,1 @@
+"""Machines that libvirt runs, on this host or on another."""
