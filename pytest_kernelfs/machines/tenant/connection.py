@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -53,8 +52,8 @@ class Connection:
             with theirs:
                 process = subprocess.Popen(
                     self.access.command(words),
-                    stdin=theirs,
-                    stdout=theirs,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
                     stderr=subprocess.PIPE,
                     start_new_session=True,
                 )
@@ -164,19 +163,15 @@ class Connection:
         May be called again.
         """
         try:
-            self.socket.shutdown(socket.SHUT_RDWR)
+            # Only to send: ssh gives up all streams, and what is said at the end, when one takes no more.
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it has gone
-        self.socket.close()
         in_time = self.wait(patience) is not None
         if not in_time:
             self._process.terminate()
             if self.wait(_LAST_WORDS_S) is None:
                 self._process.kill()
                 self.wait(_LAST_WORDS_S)
+        self.socket.close()
         return in_time
-
-
-def environment() -> dict[str, str]:
-    """For programs that lead to other machines: their messages in English, so that they can be told apart."""
-    return {**os.environ, "LC_ALL": "C"}

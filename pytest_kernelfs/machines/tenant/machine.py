@@ -164,8 +164,8 @@ class TenantMachine(PlainMachine):
 
     def destroy(self) -> None:
         """Have the agent go and the machine left as it was; warns of what could not be put right."""
-        self._channel.close()
         in_time = self._connection.close(_TIDY_S)
+        self._channel.close()
         was_well = self._died is None
         if was_well:
             self._died = InfrastructureError("the machine was left and is used no more")
