@@ -72,9 +72,10 @@ def converse_and_exit(io: DescriptorIO, log: Callable[[str], None]) -> NoReturn:
     """Serve the host until it goes; ``log`` takes a line for whoever looks into why a machine failed."""
     from execnet import gateway_base
 
-    from pytest_kernelfs.guest import dispatch, oom
+    from pytest_kernelfs.guest import dispatch, installing, oom
 
     os.setsid()
+    os.environ["PATH"] = os.pathsep.join([installing.BIN, os.environ.get("PATH", os.defpath)])
     oom.protect()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
 from typing import List, Tuple  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import meminfo, syscalls
+from pytest_kernelfs.guest import journal, meminfo
 from pytest_kernelfs.guest.dispatch import GuestError
 
 PLACE = "/run/kernelfs/share"
 _TABLE = "/run/kernelfs/shares.json"
-# What we made elsewhere than below our own folder, for whoever leaves this machine as it was.
-OUTSIDE = "/run/kernelfs/outside"
 # Beside a share there has to be memory for the tests.
 _SPARE = 32 << 20
 _LENGTH = struct.Struct("!I")
@@ -22,24 +21,13 @@ FOLDER, LINK, FILE, MORE, HOLE, DONE = "d", "l", "f", "+", "h", "t"
 
 
 def make_room(place: str, size: int) -> None:
-    """Make a folder that ``size`` bytes fit in, and from which programs can be started.
-
-    Distributions mount /run small and without programs; then the folder becomes a file system of its own.
-    Raises: GuestError if this machine has too little memory.
-    """
+    """Make a folder that ``size`` bytes fit in. Raises: GuestError if this machine has too little memory."""
     os.makedirs(place, exist_ok=True)
     status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
-    # A root in memory may know no limit of its own: it has no blocks then.
-    too_small = bool(status.f_blocks) and free < size + _SPARE
-    if (status.f_flag & os.ST_NOEXEC or too_small) and not os.path.ismount(place):
-        syscalls.mount("kernelfs", place, "tmpfs", 0, "mode=0755,size=90%")
-        status = os.statvfs(place)
-        free = status.f_bavail * status.f_frsize
-        too_small = free < size + _SPARE
-    available = meminfo.read("MemAvailable")["MemAvailable"]
-    if too_small or available < size + _SPARE:
-        room = min(free, available) if status.f_blocks else available
+    room = meminfo.read("MemAvailable")["MemAvailable"]
+    if status.f_blocks:  # a root in memory may know no limit of its own
+        room = min(room, status.f_bavail * status.f_frsize)
+    if room < size + _SPARE:
         raise GuestError(
             f"{_mib(size)} do not fit into this machine, which has room for {_mib(max(room - _SPARE, 0))}; "
             "give it more (--kernelfs-memory), or bring less: the file .kernelfsignore in a shared folder "
@@ -118,38 +106,31 @@ def appear(host: str, content: str, path: str) -> None:
 
 def _lead(content: str, path: str) -> None:
     """Make a symbolic link, with the folders that lead to it, and note what was made."""
-    made = []
-    folder = os.path.dirname(path)
-    while not os.path.lexists(folder):
-        made.append(folder)
-        folder = os.path.dirname(folder)
+    if os.path.islink(path) and os.readlink(path) == content:
+        return
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        lead_to(path)
+        journal.note("link", path)
         os.symlink(content, path)
     except OSError as error:
-        if os.path.islink(path) and os.readlink(path) == content:
-            return
         raise GuestError(
             f"cannot share a folder at {path} in this machine: {error.strerror}; give it another path "
             "(--kernelfs-share DIR:GUEST)"
         ) from None
-    with open(OUTSIDE, "a") as file:
-        file.writelines(json.dumps(name) + "\n" for name in [path, *made])
 
 
-def take_back() -> None:
-    """Remove what was made outside of our own folder."""
-    try:
-        with open(OUTSIDE) as file:
-            paths = [json.loads(line) for line in file]
-        os.unlink(OUTSIDE)
-    except OSError:
-        return  # nothing was
-    for path in paths:
-        try:
-            (os.unlink if os.path.islink(path) else os.rmdir)(path)
-        except OSError:
-            pass  # somebody else uses the folder, or has removed it
+def lead_to(path: str) -> None:
+    """Make the folders that lead to a path, and note each that is new."""
+    missing = []
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        journal.note("folder", folder)
+        os.mkdir(folder)
 
 
 def table() -> List[Tuple[str, str]]:  # noqa: UP006

@@ -96,5 +96,24 @@ def _check_apart(share: Share, other: Share) -> None:
         raise UsageError(f"--kernelfs-share: {share.host} is shared twice")
 
 
+def guest_path(path: Path, table: Sequence[tuple[str, str]]) -> str:
+    """Where a file or folder of the host is in the guest.
+
+    ``table`` pairs the folders that are shared with their paths there.
+    Raises: UsageError if it lies in none of the folders.
+    """
+    for seen, folders in (
+        (os.path.normpath(path.absolute()), [host for host, _ in table]),
+        (str(path.resolve()), [str(Path(host).resolve()) for host, _ in table]),
+    ):
+        for folder, (_, guest) in zip(folders, table, strict=True):
+            if _is_below(seen, folder):
+                return posixpath.join(guest, os.path.relpath(seen, folder)) if seen != folder else guest
+    known = ", ".join(host for host, _ in table) or "nothing is"
+    raise UsageError(
+        f"vm.shared: {path} is not shared with the machine ({known}); share its folder: --kernelfs-share DIR"
+    )
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")

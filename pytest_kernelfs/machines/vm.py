@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
-from pytest_kernelfs.guest import audit, commands, files, kmsg
+from pytest_kernelfs.guest import audit, commands, files, kmsg, sharing
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines import modprobe
+from pytest_kernelfs.machines import install, modprobe
 from pytest_kernelfs.machines.machine import Machine, Saved
+from pytest_kernelfs.machines.shares import guest_path
 from pytest_kernelfs.machines.source import self_contained_source
 
 if TYPE_CHECKING:
@@ -186,8 +187,9 @@ class VM:
     def call(self, function: Callable[..., Any], *args: Any, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
         """Run a Python function of the test's own in the guest, and give its value.
 
-        The function's source is sent along with the functions, imports of the standard library and
-        simple constants it uses from its module. Arguments and value are plain: None, bool, int, float,
+        The function's source is sent along with the functions, imports and simple constants it uses from
+        its module. Modules that are not the standard library's come from the host, if they are pure Python;
+        each is sent once. Arguments and value are plain: None, bool, int, float,
         str, bytes, list, tuple, dict, set.
 
         Raises: UsageError if it needs what cannot be sent; GuestCommandError with its traceback if it
@@ -237,6 +239,24 @@ class VM:
         if target is not None:
             Path(target).write_bytes(data)
         return data
+
+    def install(self, binary: Path | str, target: str | None = None) -> str:
+        """Bring a program of the host with the shared libraries it needs, or a script; gives its path there.
+
+        It is on the PATH of what runs in the guest, before all that is there already. The guest's own
+        libraries are left as they are. A ``binary`` without a slash may be a command on the host's PATH.
+
+        Raises: UsageError if it is no program, is for another processor, or lacks a library on the host;
+        GuestCommandError if a script's interpreter is not there, or something else is at ``target``.
+        """
+        return install.install(self, binary, target)
+
+    def shared(self, path: Path | str) -> str:
+        """Where a file or folder of the host is in the guest, that was brought by --kernelfs-share.
+
+        Raises: UsageError if it lies in no folder that is shared.
+        """
+        return guest_path(Path(path), self.guest(sharing.table))
 
     def modprobe(self, name: str, **parameters: object) -> None:
         """Load a module with its dependencies; one that the machine was not given is brought from the host.
