@@ -17,6 +17,7 @@ SECTOR = 512
 MIB = 1 << 20
 ROOT_X86_64 = uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 LINUX = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+_SOME = uuid.UUID(int=1)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Partition:
     content: Path
     type: uuid.UUID = LINUX
     label: str = ""
-    uuid: uuid.UUID = uuid.UUID(int=1)
+    uuid: uuid.UUID = _SOME
 
     @property
     def sectors(self) -> int:
@@ -120,20 +121,7 @@ def make_filesystem(path: Path, kind: str, size: int, *options: str) -> Path:
     return path
 
 
-_APPLETS = (
-    "sh",
-    "mount",
-    "sleep",
-    "cat",
-    "echo",
-    "uname",
-    "touch",
-    "test",
-    "ls",
-    "poweroff",
-    "sync",
-    "mkdir",
-)
+_APPLETS = "sh mount sleep cat echo uname touch test ls poweroff sync mkdir".split()  # noqa: SIM905
 
 
 def tiny_system(folder: Path, init: str = "while :; do sleep 1; done\n") -> Path:
