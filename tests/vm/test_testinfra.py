@@ -278,6 +278,7 @@ def test_services(host: Any) -> None:
         service = host.service("systemd-journald")
         assert service.exists
         assert service.is_running
+        assert service.is_enabled
         assert not service.is_masked
         assert service.systemd_properties["ActiveState"] == "active"
         assert not host.service("no-such-service").exists
