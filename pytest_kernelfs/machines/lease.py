@@ -4,7 +4,8 @@ Every machine has a folder of its own, below one folder per user that only
 this user may enter. The folder holds the machine's sockets, console, disks
 and its lease: the owner's and the machine's process, each by number and start
 time. A SIGKILL of the owner ends its machines (PR_SET_PDEATHSIG); the folders
-it leaves are removed by the next run, or by ``kernelfs gc``.
+it leaves are removed by the next run, or by ``kernelfs gc``, in the same PID
+namespace: in any other, numbers mean other processes.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def make_folder() -> Path:
     """
     base = base_folder()
     with explain_os_errors("make a folder for a machine", base, "TMPDIR"):
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-{_namespace()}-", dir=base))
         write(folder, None)
     return folder
 
@@ -94,7 +95,7 @@ def make_data_folder(scratch: Path) -> Path:
     owner = ProcessId.of(os.getpid())
     with explain_os_errors("make a folder for disks", scratch):
         scratch.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{owner.pid}-{owner.start}-", dir=scratch))
+        return Path(tempfile.mkdtemp(prefix=f"{owner.pid}-{owner.start}-{_namespace()}-", dir=scratch))
 
 
 def write(folder: Path, machine_pid: int | None) -> None:
@@ -132,7 +133,7 @@ def collect(scratch: Path | None = None) -> list[str]:
 
 def owner_is_gone(data_folder: Path) -> bool:
     words = data_folder.name.split("-")
-    if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
+    if len(words) < 4 or not (words[0].isdigit() and words[1].isdigit()) or words[2] != _namespace():
         return False
     return not ProcessId(int(words[0]), int(words[1])).alive
 
@@ -148,6 +149,9 @@ def machines() -> list[tuple[Path, ProcessId, ProcessId | None]]:
 
 
 def _read(folder: Path) -> tuple[ProcessId | None, ProcessId | None]:
+    pid, _, rest = folder.name.partition("-")
+    if rest.partition("-")[0] != _namespace():
+        return None, None
     try:
         record = json.loads((folder / _LEASE).read_text())
         machine = record["machine"]
@@ -155,10 +159,14 @@ def _read(folder: Path) -> tuple[ProcessId | None, ProcessId | None]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     # The owner died between making the folder and writing its lease: the folder's name says who it was.
-    pid = folder.name.partition("-")[0]
     if folder.is_dir() and pid.isdigit() and not _start_time(int(pid)):
         return ProcessId(int(pid), 0), None
     return None, None
+
+
+def _namespace() -> str:
+    """A short name of the PID namespace that this process is in."""
+    return f"{Path('/proc/self/ns/pid').stat().st_ino:x}"
 
 
 def _start_time(pid: int) -> int:

@@ -59,9 +59,13 @@ def gone(start: Callable[..., Child]) -> ProcessId:
     return process
 
 
+# The PID namespace, as folders are named after it.
+HERE = f"{Path('/proc/self/ns/pid').stat().st_ino:x}"
+
+
 def leased(owner: ProcessId, machine: ProcessId | None) -> Path:
     """A machine's folder with that lease."""
-    folder = lease.base_folder() / f"{owner.pid}-abc"
+    folder = lease.base_folder() / f"{owner.pid}-{HERE}-abc"
     folder.mkdir()
     (folder / "disk.raw").write_bytes(b"data")
     record = {"owner": asdict(owner), "machine": asdict(machine) if machine else None}
@@ -226,18 +230,35 @@ def test_a_broken_lease_of_a_living_process_is_left_alone(sleeper: Child, text: 
 
 def test_a_folder_without_lease_goes_when_its_process_is_gone(gone: ProcessId, sleeper: Child) -> None:
     for pid in (gone.pid, sleeper.pid):
-        (lease.base_folder() / f"{pid}-abc").mkdir()
+        (lease.base_folder() / f"{pid}-{HERE}-abc").mkdir()
     lease.collect()
-    assert [path.name for path in lease.base_folder().iterdir()] == [f"{sleeper.pid}-abc"]
+    assert [path.name for path in lease.base_folder().iterdir()] == [f"{sleeper.pid}-{HERE}-abc"]
 
 
 def test_what_is_no_machines_folder_is_left_alone(gone: ProcessId) -> None:
     base = lease.base_folder()
     (base / "notes.txt").touch()
-    (base / f"{gone.pid}-file").touch()
+    (base / f"{gone.pid}-{HERE}-file").touch()
     (base / "other").mkdir()
     assert lease.collect() == []
     assert len(list(base.iterdir())) == 3
+
+
+def test_folders_of_other_pid_namespaces_are_left_alone(gone: ProcessId, tmp_path: Path) -> None:
+    foreign = leased(gone, None).rename(lease.base_folder() / f"{gone.pid}-abc123-abc")
+    data = tmp_path / f"{gone.pid}-{gone.start}-abc123-abc"
+    data.mkdir()
+    assert lease.collect(tmp_path) == []
+    assert foreign.is_dir()
+    assert data.is_dir()
+
+
+def test_a_data_folder_goes_with_its_owner(gone: ProcessId, tmp_path: Path) -> None:
+    mine = lease.make_data_folder(tmp_path)
+    data = tmp_path / f"{gone.pid}-{gone.start}-{HERE}-abc"
+    data.mkdir()
+    assert lease.collect(tmp_path) == [f"removed {data}"]
+    assert mine.is_dir()
 
 
 def test_a_process_is_told_by_its_start_time_whatever_its_name(
