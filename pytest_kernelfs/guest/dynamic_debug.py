@@ -52,6 +52,7 @@ def restore(sites: Sites) -> None:
             batch.clear()
     if batch:
         _write(control, "\n".join(batch))
+    journal.forget("debug", sites)
 
 
 def set_back(sites: Sites) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pytest_kernelfs.guest import cgroups, journal, tenant_disks
+from pytest_kernelfs.guest import cgroups, journal, meminfo, tenant_disks
 
 # In version 2, what gives controllers to its children holds no processes itself.
 AGENT = "agent"
@@ -104,10 +104,20 @@ def settle(own: list[Own]) -> None:
             cgroups.settle(each.folder, AGENT)
             if os.path.exists(each.folder + "/io.max"):
                 tenant_disks.slow_down(2, each.folder)
+            count_dirty(each.folder)
         elif "blkio" in each.controllers.split(","):
             for folder in (each.mount, each.folder):
                 if os.path.exists(folder + "/blkio.throttle.write_bps_device"):
                     tenant_disks.slow_down(1, folder)
+        elif "memory" in each.controllers.split(","):
+            count_dirty(each.folder)
+
+
+def count_dirty(folder: str) -> None:
+    """What is dirty of others on the machine is not what tests ask for."""
+    path = folder + "/memory.stat"
+    if os.path.exists(path):
+        meminfo.count_in(path)
 
 
 def _write(path: str, text: str) -> None:

@@ -102,6 +102,8 @@ def _mount_cgroups(own: list[Own]) -> None:
         else:
             syscalls.mount("cgroup2", target, "cgroup2")
             cgroups.settle(target, tenant_cgroups.AGENT)
+        if "memory" in each.controllers.split(",") or each.version == 2:
+            tenant_cgroups.count_dirty(target)
 
 
 def take_folders(own: list[Own]) -> str:

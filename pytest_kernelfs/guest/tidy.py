@@ -31,8 +31,10 @@ _THAW = 0xC0045878
 _DETACH = 2
 _POLL_S = 0.01
 # Sysctls that are of a namespace: after it has gone, these names are those of the machine.
-_OF_NAMESPACES = ("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem")
-_OF_NAMESPACES += ("fs.mqueue.", "user.")
+_OF_NAMESPACES = (
+    *("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem"),
+    *("fs.mqueue.", "user."),
+)
 
 # By how many of its details a thing is known; the others tell what it was.
 _NAMED_BY = {"parameter": 2, "throttle": 2, "controller": 2}

@@ -9,7 +9,7 @@ import errno
 import os
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import journal
+from pytest_kernelfs.guest import journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -56,16 +56,27 @@ def stop(name: str, most: int) -> dict[str, Any]:
                 left_out += 1
     lost = _lost(folder)
     _remove(folder)
+    journal.forget("trace", name)
     return {"text": "".join(lines), "left_out": left_out, "lost": lost}
 
 
 def drop(name: str) -> bool:
-    """End a trace that nobody wants any more; False if it is gone already."""
-    folder = f"{_root()}/instances/{name}"
-    if not os.path.exists(folder):
-        return False
-    _remove(folder)
-    return True
+    """End a trace that nobody wants any more; False if it is gone already.
+
+    It may have been made where tracefs was mounted, and be dropped where it is not.
+    """
+    mounted = not any(os.path.exists(place + "/instances") for place in _PLACES)
+    if mounted:
+        syscalls.mount("tracefs", _PLACES[0], "tracefs")
+    try:
+        folder = f"{_root()}/instances/{name}"
+        if not os.path.exists(folder):
+            return False
+        _remove(folder)
+        return True
+    finally:
+        if mounted:
+            syscalls.umount(_PLACES[0])
 
 
 def _root() -> str:

@@ -112,6 +112,7 @@ def test_scsi_debug_factory(vm: VM, scsi_debug_factory: ScsiDebugFactory) -> Non
     write_and_read(vm, scsi_debug_factory(size="32M").path)
 
 
+@pytest.mark.kernel_needs("module:dm_mod")
 def test_dm_factory(vm: VM, dm_factory: DmFactory, loop_device: LoopDevice) -> None:
     write_and_read(vm, dm_factory.linear(on=loop_device).path)
 
@@ -195,6 +196,7 @@ def test_netns_pair(netns_pair: NetnsPair) -> None:
     assert netns_pair.left.run("ip addr").succeeded
 
 
+@pytest.mark.kernel_needs("module:sch_netem")
 def test_netns_pair_factory(netns_pair_factory: NetnsPairFactory) -> None:
     assert netns_pair_factory(delay="5ms").rtt(duration=0.2).measurement.median > 0.005
 
@@ -236,12 +238,18 @@ def test_assertions_that_look_at_the_machine(
     assert Measurement.of("nothing", "s", [0.0]).max == 0.0
 
 
+@pytest.mark.kernel_needs("cgroup:v2:memory")
 def test_cgroup(cgroup: Cgroup, assert_read_under: AssertReadUnder) -> None:
     cgroup.run(["true"], check=True)
     assert_read_under(cgroup.file("memory.stat"), 5.0)
 
 
+@pytest.mark.kernel_needs("cgroup:v2:memory")
 def test_cgroup_factory(cgroup_factory: CgroupFactory, assert_no_dying_cgroups: AssertNoDyingCgroups) -> None:
-    cgroup_factory(version=1, controllers=["pids"]).create("child").remove()
     cgroup_factory(memory_max="64M").create("child").remove()
     assert_no_dying_cgroups()
+
+
+@pytest.mark.kernel_needs("cgroup:v1:pids")
+def test_cgroup_factory_of_version_1(cgroup_factory: CgroupFactory) -> None:
+    cgroup_factory(version=1, controllers=["pids"]).create("child").remove()

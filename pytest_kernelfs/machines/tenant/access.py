@@ -52,9 +52,6 @@ class Unreachable(InfrastructureError):
     """
 
     def __init__(self, message: str, code: int | None = None, said: str = "") -> None:
-        super().__init__(message, code, said)
+        super().__init__(message)
         self.code = code
         self.said = said
-
-    def __str__(self) -> str:
-        return str(self.args[0])

@@ -1,0 +1,1 @@
+"""Tests on this host's own kernel, in namespaces of their own."""
