@@ -244,20 +244,22 @@ def test_what_is_no_machines_folder_is_left_alone(gone: ProcessId) -> None:
     assert len(list(base.iterdir())) == 3
 
 
-def test_folders_of_other_pid_namespaces_are_left_alone(gone: ProcessId, tmp_path: Path) -> None:
+def test_folders_of_other_pid_namespaces_are_left_alone(gone: ProcessId, temporary: Path) -> None:
     foreign = leased(gone, None).rename(lease.base_folder() / f"{gone.pid}-abc123-abc")
-    data = tmp_path / f"{gone.pid}-{gone.start}-abc123-abc"
-    data.mkdir()
-    assert lease.collect(tmp_path) == []
+    scratch = temporary / "scratch"
+    data = scratch / f"{gone.pid}-{gone.start}-abc123-abc"
+    data.mkdir(parents=True)
+    assert lease.collect(scratch) == []
     assert foreign.is_dir()
     assert data.is_dir()
 
 
-def test_a_data_folder_goes_with_its_owner(gone: ProcessId, tmp_path: Path) -> None:
-    mine = lease.make_data_folder(tmp_path)
-    data = tmp_path / f"{gone.pid}-{gone.start}-{HERE}-abc"
+def test_a_data_folder_goes_with_its_owner(gone: ProcessId, temporary: Path) -> None:
+    scratch = temporary / "scratch"
+    mine = lease.make_data_folder(scratch)
+    data = scratch / f"{gone.pid}-{gone.start}-{HERE}-abc"
     data.mkdir()
-    assert lease.collect(tmp_path) == [f"removed {data}"]
+    assert lease.collect(scratch) == [f"removed {data}"]
     assert mine.is_dir()
 
 
