@@ -196,19 +196,27 @@ def _v2(controller: str, file: str) -> tuple[str, str]:
             return UNMET, f"has no controller {controller} in cgroup v2{_switched_off()}"
         if not file:
             return MET, ""
-        if shown:
+        # Others may have it enabled there, and go on using it.
+        given = shown and not _is_given(root, controller)
+        if given:
             _write(f"{root}/cgroup.subtree_control", f"+{controller}")
         try:
             with _group(root) as group:
                 if os.path.exists(f"{group}/{file}"):
                     return MET, ""
         finally:
-            if shown:
+            if given:
                 _write(f"{root}/cgroup.subtree_control", f"-{controller}")
     return UNMET, f"has no file {file} in a group of cgroup v2"
 
 
+def _is_given(root: str, controller: str) -> bool:
+    """Whether the groups below the root of version 2 have the controller."""
+    return controller in _read(f"{root}/cgroup.subtree_control").split()
+
+
 def _v1(controller: str, file: str) -> tuple[str, str]:
+    there = dying.hierarchies()
     try:
         with _mounted("none", "cgroup", controller) as root, _group(root) as group:
             names = [name for name in os.listdir(group) if name.startswith(controller + ".")]
@@ -217,6 +225,8 @@ def _v1(controller: str, file: str) -> tuple[str, str]:
             return UNMET, f"has no controller {controller} in cgroup v1{_switched_off()}"
         if error.errno == errno.EPERM:
             return UNMET, f"has no hierarchy of cgroup v1 with {controller} for the tests' cgroup namespace"
+        if error.errno == errno.EBUSY and "" in there and _is_given(there[""], controller):
+            return UNMET, f"has the controller {controller} in use by cgroup v2"
         return UNCLEAR, f"does not mount the controller {controller} of cgroup v1: {error.strerror}"
     # This one is used through perf_event_open(2) alone.
     if not names and controller != "perf_event":
