@@ -43,6 +43,8 @@ _MOST_FOUND = 20
 # Mounted by the kernel itself when somebody looks inside, and by "ip netns" when it is first used.
 _AUTOMOUNTS = ("/sys/kernel/debug/tracing", "/proc/sys/fs/binfmt_misc", "/run/netns")
 _NAMED_NAMESPACES = "/run/netns/"
+# Mounted by systemd for a service or the session of a user.
+_SYSTEMD_MOUNTS = ("/run/credentials/", "/run/systemd/", "/run/user/")
 # Where tests mount on a machine that others use, too: what is mounted elsewhere is not theirs.
 _PLACES = ("/run/kernelfs/", "/mnt/", "/tmp/")
 _POLL_S = 0.02
@@ -188,7 +190,7 @@ def _mounts() -> list[tuple[str, str, str]]:
             fstype, source = tail.split()[:2]
             if journal.is_kept() and not point.startswith(_PLACES):
                 continue
-            if point not in _AUTOMOUNTS and not point.startswith(_NAMED_NAMESPACES):
+            if point not in _AUTOMOUNTS and not point.startswith((_NAMED_NAMESPACES, *_SYSTEMD_MOUNTS)):
                 found.append((point, fstype, source))
     return found
 
@@ -235,13 +237,20 @@ def _network_namespaces() -> list[str]:
         return found  # a kernel without them
     ours = os.readlink("/proc/self/ns/net")
     for pid in os.listdir("/proc"):
-        if pid.isdigit() and (not journal.is_kept() or holders.descends(int(pid), os.getppid())):
+        if pid.isdigit():
             try:
-                if os.readlink(f"/proc/{pid}/ns/net") != ours:
+                if os.readlink(f"/proc/{pid}/ns/net") != ours and _may_be_a_tests(pid):
                     found.append(f"network namespace: of process {pid} ({files.text(f'/proc/{pid}/comm')})")
             except OSError:
                 continue  # it ended, or is a kernel thread
     return found
+
+
+def _may_be_a_tests(pid: str) -> bool:
+    """Whether a process may be one that a test left: not one of a service that the machine runs."""
+    if journal.is_kept():
+        return holders.descends(int(pid), os.getppid())
+    return cgroups.may_hold(pid)
 
 
 def _modules_in_use() -> _State:

@@ -36,6 +36,15 @@ def home() -> str:
     return _home
 
 
+def may_hold(pid: str) -> bool:
+    """Whether a process is in a cgroup of ours, which each is where all of version 2 is."""
+    if not _home:
+        return True
+    with open(f"/proc/{pid}/cgroup", errors="replace") as file:
+        path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")
+    return f"{dying.hierarchies().get('', '')}{path}/".startswith(f"{_home}/")
+
+
 def root() -> str:
     """Where cgroups of version 2 are to be made. Raises: GuestError if it is not mounted."""
     found = _home or dying.hierarchies().get("")

@@ -101,11 +101,12 @@ def _boot(wanted: Mapping[str, str], environment: Mapping[str, str], log: Callab
             _bind(f"/usr/lib/modules/{os.uname().release}", modules)
         _bind("/", PLACE)
         archive = _Archive()
-        image_units.write(archive.start("usr/bin/sleep", "infinity"))
     _enter()
     init = _find_init(wanted.get("init", ""), root.device)
     log(f"the root of the image is {root.device} ({root.kind}), its init {init}")
     if archive is not None:
+        if os.path.basename(os.path.realpath(init)) == "systemd":
+            image_units.write(archive.start("usr/bin/sleep", "infinity"))
         _name_self(NAME)
         if not os.fork():
             _become_agent(archive, log)
