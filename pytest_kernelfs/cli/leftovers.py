@@ -18,10 +18,15 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
     """
     from pytest_kernelfs.machines.housekeeping import tidy
     from pytest_kernelfs.machines.lease import collect
+    from pytest_kernelfs.machines.vagrant import places
     from pytest_kernelfs.sizes import parse_size
 
     limit = parse_size(cache_size, "--cache-size")
-    removed = [*collect(settings.cache.root / "scratch"), *tidy(settings.cache, limit)]
+    removed = [
+        *places.collect(settings.cache.root),
+        *collect(settings.cache.root / "scratch"),
+        *tidy(settings.cache, limit),
+    ]
     for line in removed:
         click.echo(line)
     if not removed:

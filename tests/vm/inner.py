@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -20,9 +20,12 @@ _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
 
 
 class InnerRun:
-    """Runs of pytest on tests in ``folder``, which their machines have in their command lines."""
+    """Runs of pytest on tests in ``folder``, which their machines have in their command lines.
 
-    def __init__(self, folder: Path, outer_cache: Path, release: str) -> None:
+    ``inside`` goes before the command, to have it run in other namespaces.
+    """
+
+    def __init__(self, folder: Path, outer_cache: Path, release: str, inside: Sequence[str] = ()) -> None:
         self.folder = folder
         self.cache = folder / "cache"
         self.cache.mkdir()
@@ -31,6 +34,7 @@ class InnerRun:
                 # Links: the files are many and large, and nobody changes them in place.
                 shutil.copytree(outer_cache / part, self.cache / part, copy_function=os.link, symlinks=True)
         self._release = release
+        self._inside = inside
         self._started: list[subprocess.Popen[str]] = []
 
     def write(self, source: str) -> None:
@@ -39,6 +43,7 @@ class InnerRun:
     def start(self, *options: str, kernel: str = "") -> subprocess.Popen[str]:
         """Start pytest, in a process group of its own, on this run's kernel or another spec."""
         command = [
+            *self._inside,
             sys.executable,
             "-m",
             "pytest",
@@ -65,10 +70,10 @@ class InnerRun:
         self._started.append(process)
         return process
 
-    def run(self, *options: str, kernel: str = "") -> tuple[int, str]:
+    def run(self, *options: str, kernel: str = "", timeout: float = 300) -> tuple[int, str]:
         """Exit code and output of a whole run."""
         process = self.start(*options, kernel=kernel)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=timeout)
         return process.returncode, output
 
     def machines(self) -> list[int]:
