@@ -75,10 +75,10 @@ def file_name(backing: str) -> bytes:
 
 
 def ours(entries: list[journal.Entry], alive: bool = True) -> Iterator[str]:
-    """The loop devices of the tests that kept this journal: those that were attached through us.
+    """The loop devices of the tests that kept this journal.
 
-    If their file systems in memory are still ``alive``, those on such as well, and those on all that lies on
-    these devices. The number of one that has gone may be another's by now.
+    Those that were attached through us, and those on file systems on such. Those on their file systems in
+    memory as well, if these are still ``alive``: else their numbers may be others' by now.
     """
     marks = tuple(f"{entry[1]}:".encode() for entry in entries if entry[0] == "word")
     devices = {entry[1] for entry in entries if entry[0] == "file system" and alive}
@@ -93,8 +93,7 @@ def ours(entries: list[journal.Entry], alive: bool = True) -> Iterator[str]:
             return
         for path in more:
             del there[path]
-            if alive:
-                devices.add(os.stat(path).st_rdev)
+            devices.add(os.stat(path).st_rdev)
             yield path
 
 

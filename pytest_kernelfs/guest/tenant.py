@@ -135,6 +135,7 @@ class _Supervisor:
 
     def _leave(self, ended: str) -> NoReturn:
         our_loops = list(loops.ours(journal.entries()))
+        self._removed += tidy.hurry(journal.entries())
         left = tidy.end_children(_PATIENCE_S)
         removed, more = tidy.tidy(journal.entries(), our_loops, _PATIENCE_S)
         if not more:

@@ -110,6 +110,8 @@ def _set_limits(path: str, limits: dict[str, int]) -> None:
     for version, folder, shown in _doors:
         if version == 2:
             words = [f"{key}={limits.get(name) or 'max'}" for name, keys in _V2_KEYS.items() for key in keys]
+            if any(limits.values()):
+                journal.note("throttle", f"{shown}/io.max", device)
             _write(folder, "io.max", f"{device} {' '.join(words)}")
             continue
         for name, ends in _V1_FILES.items():

@@ -72,7 +72,7 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
 
 
 def hurry(entries: list[journal.Entry]) -> list[str]:
-    """Lift the limits of disks, so that what is dirty does not keep those up who end; gives which there were."""
+    """Lift the limits of disks: what is dirty shall not keep up what ends now; gives which there were."""
     work = _Work(entries)
     work.undo("throttle", "throttle of {1}", _lift)
     return work.removed
