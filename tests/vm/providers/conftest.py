@@ -11,6 +11,7 @@ from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
 from tests.vm.providers.hypervisor import Hypervisor, running
+from tests.vm.providers.libvirt_runs import LibvirtRun, libvirt_run
 from tests.vm.providers.sshd import SshdMachine
 
 
@@ -19,6 +20,13 @@ def hypervisor() -> Iterator[Hypervisor]:
     """A libvirtd of the test's own, with nothing defined in it; see tests/vm/providers/hypervisor.py."""
     with running() as hypervisor:
         yield hypervisor
+
+
+@pytest.fixture
+def libvirt(hypervisor: Hypervisor, kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[LibvirtRun]:
+    """Whole runs of pytest beside that libvirtd."""
+    with libvirt_run(hypervisor, request.config.stash[RUN].config.cache_root, kernel.release) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -69,14 +69,15 @@ class Hypervisor:
         (folder / "etc/libvirtd.conf").write_text(_DAEMON_CONF)
         self._first: ProcessId | None = None
         own = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
-        self._process = subprocess.Popen(
-            guarded([*own, "sh", "-c", _FIRST_PROCESS, "first", str(folder)]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "namespaces.log").open("wb"),
-            env={**os.environ, "PATH": _SBIN},
-            start_new_session=True,
-        )
+        with (folder / "namespaces.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                guarded([*own, "sh", "-c", _FIRST_PROCESS, "first", str(folder)]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, "PATH": _SBIN},
+                start_new_session=True,
+            )
         try:
             self.init = self._until(self._find_init)
             self._first = ProcessId.of(self.init)
