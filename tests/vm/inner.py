@@ -56,7 +56,7 @@ class InnerRun:
         spec = kernel or self._release
         wanted = [f"--kernel={spec}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
         process = subprocess.Popen(
-            [*self._prefix, *command, *wanted, *options, str(self.folder / "test_inner.py")],
+            [*command, *wanted, *options, str(self.folder / "test_inner.py")],
             cwd=self.folder,
             env={**os.environ, "TMPDIR": str(self.folder)},
             stdin=subprocess.DEVNULL,
