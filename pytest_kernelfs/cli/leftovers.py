@@ -16,6 +16,7 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
 
     Templates and ramdisks go, the longest unused first; kernels stay (see 'kernelfs kernels prune').
     """
+    from pytest_kernelfs.guest import tenant
     from pytest_kernelfs.machines.housekeeping import tidy
     from pytest_kernelfs.machines.lease import collect
     from pytest_kernelfs.machines.vagrant import places
@@ -23,6 +24,7 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
 
     limit = parse_size(cache_size, "--cache-size")
     removed = [
+        *(f"undid on this host: {what}" for what in tenant.collect()),
         *places.collect(settings.cache.root),
         *collect(settings.cache.root / "scratch"),
         *tidy(settings.cache, limit),

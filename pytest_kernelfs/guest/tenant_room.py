@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from pytest_kernelfs.guest import cgroups, init, journal, syscalls, tenant_cgroups
+from pytest_kernelfs.guest import cgroups, init, journal, syscalls, tenant_cgroups, tracing
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.tenant_cgroups import Own
 
@@ -123,6 +123,12 @@ def take_folders(own: list[Own]) -> str:
     except OSError as error:
         raise GuestError(f"cannot mount a tmpfs on {ROOT}: {error.strerror}") from None
     journal.note("file system", os.stat(ROOT).st_dev)
+    if not tracing.is_mounted():
+        os.mkdir(tracing.OWN)
+        try:
+            syscalls.mount("tracefs", tracing.OWN, "tracefs")
+        except OSError:
+            pass  # a test that traces is told
     mounts = ROOT + "/mnt"
     os.mkdir(mounts)
     return mounts

@@ -60,7 +60,7 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
     work.undo("dm", "device {}", _resume)
     for (place,) in work.kinds.get("place", ()):
         for point in _mounts_at(place):
-            work.attempt(f"mount on {point}", _umount, point, point != place)
+            work.attempt(f"mount on {point}", _umount, point, point not in (place, tracing.OWN))
     _remove_devices(work, our_loops, time.monotonic() + patience)
     work.undo("write cache", "write cache in {}", _set_back)
     work.undo("cgroup", "cgroups in {}", _remove_cgroups, patience)

@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from pytest_kernelfs.guest import journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
-_PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+# The last is mounted by us, on a machine that goes on after the tests and has it at none of the others.
+OWN = "/run/kernelfs/tracing"
+_PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing", OWN)
 
 
 def start(name: str, events: list[tuple[str, str]], functions: list[str], buffer_kb: int) -> None:
@@ -65,7 +67,7 @@ def drop(name: str) -> bool:
 
     It may have been made where tracefs was mounted, and be dropped where it is not.
     """
-    mounted = not any(os.path.exists(place + "/instances") for place in _PLACES)
+    mounted = not is_mounted()
     if mounted:
         syscalls.mount("tracefs", _PLACES[0], "tracefs")
     try:
@@ -77,6 +79,10 @@ def drop(name: str) -> bool:
     finally:
         if mounted:
             syscalls.umount(_PLACES[0])
+
+
+def is_mounted() -> bool:
+    return any(os.path.exists(place + "/instances") for place in _PLACES)
 
 
 def _root() -> str:
