@@ -21,12 +21,12 @@ class Typist:
         self,
         command: Sequence[str],
         *,
-        rows: int = 24,
-        columns: int = 80,
         env: Mapping[str, str] | None = None,
+        size: tuple[int, int] = (24, 80),
     ) -> None:
+        """``size`` is in rows and columns."""
         self._master, self._slave = os.openpty()
-        self.resize(rows, columns)
+        self.resize(*size)
         self.shown = ""
         self._read_to = 0
         self.process = subprocess.Popen(

@@ -46,6 +46,10 @@ def run(
     Gives a dict: ``rc`` (negative for a signal, None if even SIGKILL did not end it), ``stuck`` (what the
     process waits for then).
     """
+    environment = dict(os.environ)
+    if cwd is not None:
+        environment["PWD"] = cwd  # shells call their folder by this name, if it is one of its names
+    environment.update(env or {})
     pipes = _Terminal(size) if size is not None else _Pipes()
     try:
         try:
@@ -56,7 +60,7 @@ def run(
                     stdout=pipes.theirs[1],
                     stderr=pipes.theirs[2],
                     cwd=cwd,
-                    env=dict(os.environ, **(env or {})),
+                    env=environment,
                     start_new_session=True,
                     preexec_fn=pipes.adopt,
                 )
