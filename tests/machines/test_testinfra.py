@@ -30,8 +30,8 @@ def sent(machine: FakeMachine) -> list[str]:
 
 
 def with_users(*, sudo: bool) -> FakeMachine:
-    """A machine that has sudo, or none."""
-    return FakeMachine(run=lambda command, *_: ran(0 if sudo or command != "command -v sudo" else 127))
+    """A machine that has a sudo for root, or none."""
+    return FakeMachine(run=lambda command, *_: ran(0 if sudo or command != "sudo -n true" else 127))
 
 
 def test_a_command_goes_through_the_shell_of_the_guest(vm: VM, machine: FakeMachine) -> None:
@@ -109,7 +109,7 @@ def test_where_there_is_sudo_it_is_used() -> None:
     host.run("whoami")
     inner = "sudo -u nobody /bin/sh -c " + shlex.quote("cat '/a b'")
     assert sent(machine) == [
-        "command -v sudo",
+        "sudo -n true",
         "sudo /bin/sh -c whoami",
         "sudo /bin/sh -c " + shlex.quote(inner),
         "whoami",
