@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # The tutorial is left out: it shows what a failure looks like.
-MORE = (DOCS / "fixtures.md", DOCS / "markers.md", DOCS / "testinfra.md")
+MORE = tuple(DOCS / f"{name}.md" for name in ("fixtures", "markers", "sharing", "testinfra"))
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
