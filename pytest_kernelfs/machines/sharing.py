@@ -103,8 +103,11 @@ class SharingProvider:
         return machine
 
     def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> Machine | None:
-        saved = self._saved.get((kernel, spec))
-        return None if saved is None else self._provider.fork_if_room(saved)
+        if not self._cannot_save:
+            saved = self._saved.get((kernel, spec))
+            return None if saved is None else self._provider.fork_if_room(saved)
+        machine = self._provider.start_if_quick(kernel, spec)
+        return None if machine is None else self._with_shares(machine)
 
     def start_writable(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         return self._with_shares(self._provider.start_writable(kernel, spec))

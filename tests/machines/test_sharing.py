@@ -73,6 +73,9 @@ class FakeProvider(PlainProvider):
     def start_writable(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine:
         return self._make("start_writable", kernel)
 
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> FakeMachine | None:
+        return self._make("spare", kernel)
+
     def fork(self, saved: Saved) -> FakeMachine:
         return self._make("fork")
 
@@ -146,7 +149,8 @@ def test_where_nothing_can_be_saved_each_machine_gets_a_copy(
         provider.start(KERNEL, SPEC)
     assert inner.asked == ["start_writable", "start", "start"]
     assert [machine.names for machine in inner.made] == [COPIED, COPIED]
-    assert provider.start_if_quick(KERNEL, SPEC) is None
+    assert provider.start_if_quick(KERNEL, SPEC) is inner.made[-1]
+    assert inner.made[-1].names == COPIED
 
 
 def test_a_machine_that_cannot_be_saved_after_all_ends(provider: Provider, inner: FakeProvider) -> None:
