@@ -186,13 +186,11 @@ class Instance:
         if self._transport is not None:
             self._transport.close()
         try:
-            self._commands.destroy()
+            self.place.destroy()
         except KernelfsError as error:
             _warn(
                 f"the machine {self.place.name} could not be destroyed ('kernelfs gc' tries again): {error}"
             )
-        else:
-            self.place.remove()
         self._slot.release()
 
 

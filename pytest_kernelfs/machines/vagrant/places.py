@@ -66,7 +66,21 @@ class Place:
     @property
     def commands(self) -> Commands:
         """Vagrant, for this machine. Raises: ProviderUnavailable."""
-        return Commands(self.vagrantfile, {**self.env, "VAGRANT_DOTFILE_PATH": str(self.private / "state")})
+        return Commands(self.vagrantfile, {**self.env, "VAGRANT_DOTFILE_PATH": str(self._state)})
+
+    @property
+    def _state(self) -> Path:
+        return self.private / "state"
+
+    def destroy(self) -> None:
+        """End the machine, if Vagrant has made one, and remove the files.
+
+        Raises: InfrastructureError, ProviderUnavailable; the files stay then.
+        """
+        # Without a machine there is no use to ask, and the hypervisor may be what is missing.
+        if any(self._state.glob("machines/*/*/id")):
+            self.commands.destroy()
+        self.remove()
 
     def noted(self, env: Mapping[str, str]) -> Place:
         """The same with an environment; it is noted how to destroy the machine without its owner."""
@@ -114,10 +128,9 @@ def _destroy(private: Path) -> str:
         Place(private, _public(private), private).remove()
         return f"removed {private}"
     try:
-        place.commands.destroy()
+        place.destroy()
     except KernelfsError as error:
         return f"could not destroy the machine {place.name}, whose owner is gone: {error}"
-    place.remove()
     return f"destroyed the machine {place.name}, whose owner is gone"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import KernelfsWarning, Unsupported, UsageError
+from pytest_kernelfs.errors import KernelfsWarning, ProviderUnavailable, Unsupported, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.accelerator import Accelerator
 from pytest_kernelfs.machines.admission import Admission
@@ -41,7 +41,8 @@ class VagrantProvider(PlainProvider):
         self._settings = settings
         self._vagrant = vagrant
         self._cache = Cache(settings.cache_root)
-        self._accelerators: dict[str, Accelerator] = {}
+        self._settled: Accelerator | None = None
+        self._refused: ProviderUnavailable | None = None
         self._idle: tuple[tuple[Kernel, MachineSpec], Instance] | None = None
         self._in_use: dict[Instance, tuple[Kernel, MachineSpec]] = {}
 
@@ -65,10 +66,10 @@ class VagrantProvider(PlainProvider):
             self._accelerator(kernel)
 
     def _accelerator(self, kernel: Kernel) -> Accelerator:
-        if "one" not in self._accelerators:
+        if self._settled is None:
             assert kernel.image is not None
-            self._accelerators["one"] = choose(self._settings.accel, find_qemu(), kernel.image, self._cache)
-        return self._accelerators["one"]
+            self._settled = choose(self._settings.accel, find_qemu(), kernel.image, self._cache)
+        return self._settled
 
     def _home(self) -> dict[str, str]:
         """Where Vagrant has its boxes: in our cache if the box is ours, else where the user has them."""
@@ -104,6 +105,16 @@ class VagrantProvider(PlainProvider):
         self._idle = (wanted, instance)
 
     def _make(self, kernel: Kernel, spec: MachineSpec) -> Instance:
+        """A new machine. What is missing on this host is not tried again for every test."""
+        if self._refused is not None:
+            raise self._refused
+        try:
+            return self._make_anew(kernel, spec)
+        except ProviderUnavailable as error:
+            self._refused = error
+            raise
+
+    def _make_anew(self, kernel: Kernel, spec: MachineSpec) -> Instance:
         timeout = self._settings.boot_timeout
         folder = self._vagrant.folder or places.shipped_folder()
         home = self._home()

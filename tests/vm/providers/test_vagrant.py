@@ -1,0 +1,174 @@
+"""Whole runs in machines of Vagrant's, with a libvirtd and a network of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs import Kernel
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.fixtures.machines import RUN
+from pytest_kernelfs.machines.vagrant import box
+from pytest_kernelfs.tools import find
+from tests.vm.inner import InnerRun, until
+from tests.vm.providers.hypervisor import Hypervisor, running
+
+_PROJECT = Path(__file__).parents[3]
+_NEEDED = ("vagrant", "mmdebstrap", "qemu-img", "dnsmasq", "ssh")
+# Under emulation, beside other tests, a distribution takes a minute or two to come up.
+_PATIENCE = "--kernelfs-boot-timeout=400"
+
+
+@pytest.fixture(scope="module")
+def host(kernel: Kernel) -> Iterator[Hypervisor]:
+    """One libvirtd for all tests: what it stores of the box need not be brought there again."""
+    if not kernel.version.matches(">=7.0"):
+        pytest.skip("hardly depends on the kernel: it runs on the newest")
+    missing = [name for name in _NEEDED if find(name) is None]
+    if missing:
+        pytest.skip(f"the host lacks {', '.join(missing)}: run 'kernelfs setup --for-tests'")
+    with running() as hypervisor:
+        yield hypervisor
+
+
+@pytest.fixture
+def runs(host: Hypervisor, kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[InnerRun]:
+    """Runs beside that libvirtd, where no network leads out: the box is built before."""
+    outer = request.config.stash[RUN].config.cache_root
+    box.home_with_box(Cache(outer))
+    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
+    run = InnerRun(folder, outer, kernel.release, [*host.inside, "env", f"--chdir={folder}"])
+    shutil.copytree(outer / box.KIND, run.cache / box.KIND, copy_function=os.link, symlinks=True)
+    yield run
+    run.close()
+
+
+def start(runs: InnerRun, *options: str) -> tuple[int, str]:
+    """Exit code and output of a whole run with the provider vagrant."""
+    return runs.run("--kernelfs-provider=vagrant", _PATIENCE, *options, timeout=900)
+
+
+def leftovers(host: Hypervisor, runs: InnerRun) -> list[str]:
+    """What there is of machines: in libvirt, in Vagrant's notes, and in folders. The box is not."""
+    volumes = host.virsh("vol-list", "default") if "default" in host.virsh("pool-list", "--name") else ""
+    machines = host.virsh("list", "--all", "--name").split()
+    disks = [line.split()[0] for line in volumes.splitlines() if line and "_vagrant_box_image_" not in line]
+    notes = [path.name for path in (runs.cache / "vagrant").glob("*")]
+    files = [path.name for path in runs.folder.glob("kernelfs-boot-*")]
+    return [*machines, *disks, *notes, *files, *runs.leftovers()]
+
+
+OWN = """
+import pytest
+
+def test_a_distribution_with_the_kernel_under_test(vm, kernel):
+    assert vm.run("uname -r", check=True).stdout.strip() == kernel.release
+    assert vm.run("systemctl is-system-running", check=True).stdout.strip() == "running"
+    assert vm.host.package("openssh-server").is_installed
+    vm.run("echo mine > /root/mark", check=True)
+
+def test_fails(vm):
+    assert vm.run("false").succeeded
+
+def test_wants_what_vagrant_cannot(vm):
+    vm.power_cut()
+
+@pytest.mark.isolation("test")
+@pytest.mark.parametrize("number", [1, 2])
+def test_starts_from_what_came_up(vm, number):
+    assert vm.run("cat /root/mark").failed
+    vm.run("echo mine > /root/mark", check=True)
+    vm.run(["mkfs.xfs", "-V"], check=True)
+
+@pytest.mark.isolation("test")
+def test_panics(vm):
+    vm.sysrq("c")
+    vm.run("true")
+"""
+
+
+def test_all_that_other_machines_can(host: Hypervisor, runs: InnerRun) -> None:
+    """The catalogue, the example (less its longest tests) and the verdicts, in one machine.
+
+    For isolation it is put back to how it came up.
+    """
+    runs.write(OWN)
+    shutil.copyfile(_PROJECT / "tests/vm/test_catalogue.py", runs.folder / "test_catalogue.py")
+    shutil.copytree(_PROJECT / "examples/overlay_umount", runs.folder / "example")
+    files = [str(runs.folder / "test_catalogue.py"), str(runs.folder / "example")]
+    code, output = start(runs, *files, "-rA", "-k", "not twice")
+    assert code == 1, output
+    ended = dict(re.findall(r"^(?:\S+/)?([\w/]+\.py::\S+) .*?(\w+) +\[", output, re.MULTILINE))
+    told = re.findall(r"^(PASSED|FAILED|ERROR|XFAIL|XPASS) (\S+)", output, re.MULTILINE)
+    assert [name for word, name in told if word in ("ERROR", "XPASS")] == [], output
+    failed = [name for word, name in told if word == "FAILED"]
+    assert [name.partition("::")[2].partition("[")[0] for name in failed] == ["test_fails", "test_panics"]
+    assert len([name for word, name in told if word == "PASSED" and "catalogue" in name]) > 30, ended
+    assert len([name for word, name in told if "test_starts_from_what_came_up" in name]) == 2
+    assert "sysrq: Trigger a crash" in output
+    assert "cannot cut the power of its machines" in output
+    assert leftovers(host, runs) == []
+
+
+def test_a_kernel_that_does_not_boot(host: Hypervisor, runs: InnerRun) -> None:
+    runs.write(
+        "import pytest\n"
+        "@pytest.mark.vm(boot_parameters='rdinit=/nothing root=/dev/nothing')\n"
+        "def test_it(vm): pass\n"
+    )
+    begun = time.monotonic()
+    code, output = start(runs)
+    assert code == 1, output
+    assert "1 error" in output
+    assert "panicked while it booted" in output
+    assert "VFS: Unable to mount root" in output
+    assert time.monotonic() - begun < 120
+    assert leftovers(host, runs) == []
+
+
+def test_a_machine_that_does_not_come_up_in_time(host: Hypervisor, runs: InnerRun) -> None:
+    runs.write("def test_it(vm): pass\n")
+    code, output = start(runs, "--kernelfs-boot-timeout=8")
+    assert code == 1, output
+    assert "vagrant did not end within 8 s" in output
+    assert leftovers(host, runs) == []
+
+
+def test_what_is_missing_is_said_at_once(host: Hypervisor, runs: InnerRun) -> None:
+    runs.write("def test_one(vm): pass\ndef test_two(vm): pass\n")
+    code, output = start(runs, "--kernelfs-vagrant-box=nobody/nothing")
+    assert code == 1, output
+    assert "there is no such box" in output
+    host.kill_daemon()
+    try:
+        code, output = start(runs)
+    finally:
+        host.start_daemon()
+    assert code == 1, output
+    assert "libvirtd does not answer" in output
+    assert leftovers(host, runs) == []
+
+
+def test_a_run_that_was_killed_leaves_nothing_to_the_next(host: Hypervisor, runs: InnerRun) -> None:
+    runs.write("def test_it(vm): pass\n")
+    process = runs.start("--kernelfs-provider=vagrant", _PATIENCE)
+    until(lambda: host.virsh("list", "--name"), "the start of a machine")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert leftovers(host, runs) != []
+    collected = host.run(
+        [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(runs.cache), "gc"],
+        env={"TMPDIR": str(runs.folder)},
+    )
+    assert "destroyed the machine" in collected.stdout
+    assert host.machines() == []
+    assert leftovers(host, runs) == []
