@@ -90,9 +90,10 @@ class ConversingMachine:
         trouble = boot_trouble(self.console())
         if trouble:
             what += f": {trouble}"
+        panic = panic_text(self.console())
         return (
             f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
-            f"{tail(self.console())}\n"
+            f"{panic or tail(self.console())}\n"
             "If the machine was only slow, give it more time with --kernelfs-boot-timeout SECONDS; "
             "if KVM is to blame, try --kernelfs-accel tcg."
         )
