@@ -32,13 +32,15 @@ _OTHERS = (
 class DiskImage:
     """A disk image: ``format`` is raw or qcow2, ``size`` the bytes that a guest sees of it.
 
-    ``identity`` changes whenever the content may have, by what the files' system says of them.
+    ``identity`` changes whenever the content may have, by what the files' system says of them. ``layered`` is
+    True for one that lies on top of another file.
     """
 
     path: Path
     format: str
     size: int
     identity: str
+    layered: bool = False
 
     @classmethod
     def read(cls, path: Path) -> DiskImage:
@@ -53,7 +55,8 @@ class DiskImage:
                 f"qemu-img convert -O qcow2 {path.name} {path.stem}.qcow2"
             )
         if head[:4] == qcow2.MAGIC:
-            return cls(path, "qcow2", qcow2.size_of(head), "\n".join(_identities(path, head)))
+            identities = _identities(path, head)
+            return cls(path, "qcow2", qcow2.size_of(head), "\n".join(identities), len(identities) > 1)
         size = -(-path.stat().st_size // _SECTOR) * _SECTOR
         return cls(path, "raw", size, _identity(path))
 

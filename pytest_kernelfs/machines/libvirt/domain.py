@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from pytest_kernelfs.guest.init import PORT_NAME
+from pytest_kernelfs.machines.disk_image import SERIAL
 from pytest_kernelfs.machines.libvirt.api import parse
 from pytest_kernelfs.machines.machine import DiskSpec, MachineSpec
 
@@ -13,8 +14,10 @@ NAMESPACE = "urn:pytest-kernelfs"
 CONSOLE_ALIAS = "charserial0"
 # Every port costs each restored machine some milliseconds.
 DISK_PORTS = 8
-# The channel's controller and the source of random numbers take a port each.
-_OTHER_PORTS = 2
+# The channel's controller, the source of random numbers and the root's disk take a port each.
+_OTHER_PORTS = 3
+# The place of the root's disk: out of the way of those that are attached.
+_ROOT_TARGET = "vdz"
 # The default translation cache of 1 GiB is reserved for each machine; none comes near it.
 _TRANSLATION_CACHE_MIB = "128"
 # libvirt can set that cache since this version.
@@ -26,6 +29,7 @@ class Plan:
     """A domain to be: ``accel`` is kvm or tcg, paths are the hypervisor's, ``initramfs`` may be left out.
 
     ``socket`` is the path of the socket for the agent's channel; ``libvirt`` is its version, as a number.
+    ``root`` is the path of a qcow2 file with the system to boot, "" for the one in memory.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Plan:
     arguments: str
     socket: str
     libvirt: int
+    root: str = ""
 
 
 def domain_xml(plan: Plan) -> str:
@@ -82,6 +87,8 @@ def _processor(domain: ET.Element, plan: Plan) -> None:
 def _devices(devices: ET.Element, plan: Plan) -> None:
     ET.SubElement(devices, "controller", type="usb", model="none")
     ET.SubElement(devices, "memballoon", model="none")
+    if plan.root:
+        devices.append(_root_disk(plan.root))
     ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
     for _ in range(DISK_PORTS + _OTHER_PORTS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
@@ -92,6 +99,15 @@ def _devices(devices: ET.Element, plan: Plan) -> None:
     ET.SubElement(channel, "target", type="virtio", name=PORT_NAME)
     rng = ET.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")
+
+
+def _root_disk(path: str) -> ET.Element:
+    disk = ET.Element("disk", type="file", device="disk")
+    ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
+    ET.SubElement(disk, "source", file=path)
+    ET.SubElement(disk, "target", dev=_ROOT_TARGET, bus="virtio")
+    _text(disk, "serial", SERIAL)
+    return disk
 
 
 @dataclass(frozen=True)
@@ -144,8 +160,14 @@ def disk_targets(xml: str) -> set[str]:
 def with_disks(xml: str, plugs: dict[str, str]) -> str:
     """A domain's description with other files for its disks: old path -> new path."""
     domain = parse(xml)
-    for source in domain.iterfind("devices/disk/source"):
-        source.set("file", plugs.get(source.get("file", ""), source.get("file", "")))
+    for disk in domain.iterfind("devices/disk"):
+        source = disk.find("source")
+        if source is None or source.get("file", "") not in plugs:
+            continue
+        source.set("file", plugs[source.get("file", "")])
+        below = disk.find("backingStore")
+        if below is not None:
+            disk.remove(below)  # what lies below the new file is written in it
     return ET.tostring(domain, encoding="unicode")
 
 

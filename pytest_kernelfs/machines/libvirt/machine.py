@@ -35,6 +35,8 @@ _LOST = -1
 class LibvirtSaved:
     """A machine that was saved: its state lies at ``path``, its disks are ``plugs``.
 
+    ``root`` is what it had written to the system that it booted, "" if that is in its memory.
+
     libvirt brings it back under the same uuid, so that one lives at a time.
     """
 
@@ -42,12 +44,13 @@ class LibvirtSaved:
     spec: MachineSpec
     uuid: str
     path: str
+    root: str
     plugs: tuple[Plug, ...]
     storage: Storage
 
     def discard(self) -> None:
         """Remove it; a machine that runs from it goes on."""
-        self.storage.remove(self.path, *(plug.path for plug in self.plugs))
+        self.storage.remove(self.path, self.root, *(plug.path for plug in self.plugs))
 
 
 @final
@@ -60,6 +63,7 @@ class LibvirtMachine(ConversingMachine):
         kernel: Kernel,
         spec: MachineSpec,
         storage: Storage,
+        root: str = "",
         plugs: Sequence[Plug] = (),
     ) -> None:
         """Take over a domain that is paused, listen to its console, and have it run.
@@ -73,6 +77,7 @@ class LibvirtMachine(ConversingMachine):
         self.name: str = domain.name()
         self._domain = domain
         self._storage = storage
+        self._root = root
         self._ended = threading.Event()
         self._reason = _LOST
         self._disks = DiskBay(domain, storage, plugs)
@@ -191,8 +196,8 @@ class LibvirtMachine(ConversingMachine):
             self.destroy()
             self._storage.remove(path)
             raise
-        self._end(keep_disks=True)
-        return LibvirtSaved(self.kernel, self.spec, self.uuid, path, self.plugs, self._storage)
+        self._end(keep_disks=True, keep_root=True)
+        return LibvirtSaved(self.kernel, self.spec, self.uuid, path, self._root, self.plugs, self._storage)
 
     def _wait_until_it_waits(self) -> None:
         deadline = time.monotonic() + _SAVE_TIMEOUT_S
@@ -222,7 +227,7 @@ class LibvirtMachine(ConversingMachine):
     def destroy(self) -> None:
         self._end(keep_disks=False)
 
-    def _end(self, *, keep_disks: bool) -> None:
+    def _end(self, *, keep_disks: bool, keep_root: bool = False) -> None:
         self._connection.forget(self.uuid)
         if self._died is None:
             self._died = InfrastructureError("the machine was destroyed and is used no more")
@@ -234,6 +239,8 @@ class LibvirtMachine(ConversingMachine):
         if not self.gone:
             self.gone = True
             end_domain(self._connection, self.uuid)
+            if not keep_root:
+                self._storage.remove(self._root)
             if not keep_disks:
                 self._storage.remove(*(plug.path for plug in self.plugs))
         self.slot.release()

@@ -16,11 +16,12 @@ from typing import final
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
-from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines import disk_image, lease
 from pytest_kernelfs.machines.accelerator import Accelerator, settle
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
 from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
 from pytest_kernelfs.machines.conversing import BootPanic
+from pytest_kernelfs.machines.disk_image import DiskImage
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.libvirt import leftovers, proof
 from pytest_kernelfs.machines.libvirt.api import explained, library
@@ -37,6 +38,8 @@ _RESTORE_TIMEOUT_S = 60.0
 # A machine that has just booted fills about 110 MB.
 _ROOM_FOR_STATE = 512 << 20
 _PROOF_MEMORY = 512 << 20
+# What the console still holds is lost with its machine: a kernel that panics gives libvirt time to read it.
+_LATE_END = "panic=2"
 
 
 @dataclass
@@ -56,6 +59,7 @@ class LibvirtProvider(PlainProvider):
 
     def __init__(self, settings: Settings, uri: str) -> None:
         self._settings = settings
+        self._image = DiskImage.read(settings.image) if settings.image is not None else None
         self._uri = uri
         self._cache = Cache(settings.cache_root)
         self._scratch = settings.cache_root / "scratch"
@@ -72,7 +76,9 @@ class LibvirtProvider(PlainProvider):
     def describe(self) -> str:
         """Raises: ProviderUnavailable if the hypervisor cannot be reached."""
         connection = self._connection()
-        return f"{connection.versions} at {self._uri}, accelerator {self._known_accelerator(connection)}"
+        image = "" if self._image is None else f", image {self._image.path}"
+        accelerator = self._known_accelerator(connection)
+        return f"{connection.versions} at {self._uri}, accelerator {accelerator}{image}"
 
     def _known_accelerator(self, connection: Connection) -> str:
         if self._accelerator is not None:
@@ -83,6 +89,9 @@ class LibvirtProvider(PlainProvider):
         if problem is None:
             return "to be proved by the first kernel"
         return f"TCG ({problem})" if problem else "KVM (proved by running a guest)"
+
+    def userland(self) -> str:
+        return "" if self._image is None else self._image.identity
 
     def prove(self, kernel: Kernel) -> None:
         """Raises: ProviderUnavailable if KVM is demanded and does not work; InfrastructureError."""
@@ -104,7 +113,7 @@ class LibvirtProvider(PlainProvider):
         self._running.clear()
 
     def _store(self) -> Storage:
-        """Where the files of this run lie at the hypervisor. Raises: as ``_connection``; InfrastructureError."""
+        """Where this run keeps its files there. Raises: as ``_connection``; InfrastructureError."""
         connection = self._connection()
         if self._storage is None:
             self._owner = replace(self._owner, since=int(time.time()))
@@ -145,10 +154,14 @@ class LibvirtProvider(PlainProvider):
             spec=spec,
             kernel=self._file(kernel.image),
             initramfs=initramfs,
-            arguments=f"{KERNEL_ARGUMENTS} {spec.boot_parameters}".rstrip(),
+            arguments=self._arguments(spec),
             socket=f"{self._sockets()}/a{number}",
             libvirt=self._connection().handle.getLibVersion(),
         )
+
+    def _arguments(self, spec: MachineSpec) -> str:
+        image = "" if self._image is None else disk_image.arguments(self._settings.image_partition)
+        return " ".join(filter(None, [KERNEL_ARGUMENTS, _LATE_END, image, spec.boot_parameters]))
 
     def _sockets(self) -> str:
         """A folder at the hypervisor with a short path."""
@@ -217,27 +230,46 @@ class LibvirtProvider(PlainProvider):
         accelerator = self._accelerate(kernel)
         initramfs = self._file(build_initramfs(self._cache, kernel))
         plan = self._plan(kernel, spec, str(uuid.uuid4()), accelerator.name, initramfs)
+        if self._image is not None:
+            plan = replace(plan, root=self._first_layer(self._image))
         libvirt = library()
         # With its end this process takes the domain along, also if it is killed.
         flags = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
-        with explained("start a machine", uri=self._uri):
-            domain = self._connection().handle.createXML(domain_xml(plan), flags)
-        return self._ready(LibvirtMachine(domain, kernel, spec, self._store()), self._settings.boot_timeout)
+        try:
+            with explained("start a machine", uri=self._uri):
+                domain = self._connection().handle.createXML(domain_xml(plan), flags)
+        except InfrastructureError:
+            self._store().remove(plan.root)
+            raise
+        machine = LibvirtMachine(domain, kernel, spec, self._store(), plan.root)
+        return self._ready(machine, self._settings.boot_timeout)
+
+    def _first_layer(self, image: DiskImage) -> str:
+        """A file for what a machine writes to the system that it boots. Raises: InfrastructureError."""
+        if image.layered and not self._connection().reads_our_files:
+            raise UsageError(
+                f"--kernelfs-image: {image.path} lies on top of another file, and one is brought to the hypervisor "
+                f"at {self._uri}; make one of them: qemu-img convert -O qcow2"
+            )
+        return self._store().make_layer(self._file(image.path), image.format, image.size)
 
     def _restore(self, saved: LibvirtSaved) -> LibvirtMachine:
         """A machine that goes on from a saved one, with disks of its own. Raises: InfrastructureError."""
-        storage, plugs = saved.storage, []
+        storage = saved.storage
+        files: dict[str, str] = {}
         try:
+            if self._image is not None:
+                files[saved.root] = storage.make_layer(saved.root, "qcow2", self._image.size)
             for plug in saved.plugs:
-                plugs.append(replace(plug, path=storage.copy_disk(plug.path, plug.spec.size, "disk")))
-            sources = {old.path: new.path for old, new in zip(saved.plugs, plugs, strict=True)}
-            domain = restore(saved, sources)
+                files[plug.path] = storage.copy_disk(plug.path, plug.spec.size, "disk")
+            domain = restore(saved, files)
         except BaseException:
-            storage.remove(*(plug.path for plug in plugs))
+            storage.remove(*files.values())
             raise
-        return self._ready(
-            LibvirtMachine(domain, saved.kernel, saved.spec, storage, plugs), _RESTORE_TIMEOUT_S
-        )
+        plugs = [replace(plug, path=files[plug.path]) for plug in saved.plugs]
+        root = files.get(saved.root, "")
+        machine = LibvirtMachine(domain, saved.kernel, saved.spec, storage, root, plugs)
+        return self._ready(machine, _RESTORE_TIMEOUT_S)
 
     def _ready(self, machine: LibvirtMachine, timeout: float) -> LibvirtMachine:
         self._running[machine.uuid] = machine

@@ -90,6 +90,16 @@ class Storage:
             self._pool.createXML(_volume_xml(path, size))
         return path
 
+    def make_layer(self, below: str, form: str, size: int) -> str:
+        """A qcow2 file on top of another file there, of the format ``form``; gives its path.
+
+        Raises: InfrastructureError.
+        """
+        path = self.new_path("layer")
+        with self._explained("make a layer on top of a disk image"):
+            self._pool.createXML(_volume_xml(path, size, below, form))
+        return path
+
     def copy_disk(self, source: str, size: int, kind: str) -> str:
         """A copy of a raw file there; gives its path. Raises: InfrastructureError."""
         path = self.new_path(kind)
@@ -103,7 +113,7 @@ class Storage:
     def remove(self, *paths: str) -> None:
         """Remove files there; what cannot be removed goes with the pool."""
         libvirt = library()
-        for path in paths:
+        for path in filter(None, paths):
             try:
                 try:
                     volume = self._volume(path)
@@ -166,11 +176,15 @@ def _pool_xml(name: str, path: str) -> str:
     return ET.tostring(pool, encoding="unicode")
 
 
-def _volume_xml(path: str, size: int) -> str:
+def _volume_xml(path: str, size: int, below: str = "", form: str = "raw") -> str:
     volume = ET.Element("volume")
     ET.SubElement(volume, "name").text = path.rpartition("/")[2]
     ET.SubElement(volume, "capacity").text = str(size)
     ET.SubElement(volume, "allocation").text = "0"
     target = ET.SubElement(volume, "target")
-    ET.SubElement(target, "format", type="raw")
+    ET.SubElement(target, "format", type="qcow2" if below else "raw")
+    if below:
+        backing = ET.SubElement(volume, "backingStore")
+        ET.SubElement(backing, "path").text = below
+        ET.SubElement(backing, "format", type=form)
     return ET.tostring(volume, encoding="unicode")

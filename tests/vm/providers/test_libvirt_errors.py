@@ -1,0 +1,86 @@
+"""What goes wrong with machines that libvirt runs: one clear message each, in time, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from textwrap import dedent
+
+import pytest
+
+from tests.vm.inner import until
+from tests.vm.providers.libvirt_runs import OPTIONS, LibvirtRun
+
+pytestmark = pytest.mark.usefixtures("newest_only")
+
+DEATHS = """
+    import os, pathlib, signal
+
+    def end_libvirtd():
+        os.kill(int(pathlib.Path("/run/libvirt/self.pid").read_text()), signal.SIGKILL)
+
+    def test_panic(vm):
+        vm.run("echo c > /proc/sysrq-trigger; sleep 100")
+
+    def test_shut_down(vm):
+        vm.run("echo o > /proc/sysrq-trigger; sleep 100")
+
+    def test_wrong(vm):
+        assert vm.run("false").succeeded
+
+    def test_qemu_is_killed(vm):
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            if b"qemu-system" in path.read_bytes().split(b"\\0")[0]:
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        vm.run("sleep 100")
+
+    def test_libvirtd_is_killed(vm):
+        end_libvirtd()
+        vm.run("sleep 100")
+
+    def test_after_it_was_killed(vm):
+        vm.run("true")
+"""
+
+
+def test_each_death_has_its_verdict(libvirt: LibvirtRun) -> None:
+    libvirt.write(dedent(DEATHS))
+    begin = time.monotonic()
+    code, output = libvirt.run(*OPTIONS, "-v", "-rA")
+    assert code == 1
+    assert time.monotonic() - begin < 150
+    for name in ("panic", "shut_down", "wrong"):
+        assert re.search(rf"^FAILED .*test_{name}\b", output, re.MULTILINE), output
+    for name in ("qemu_is_killed", "libvirtd_is_killed", "after_it_was_killed"):
+        assert re.search(rf"^ERROR .*test_{name}\b", output, re.MULTILINE), output
+    assert "sysrq triggered crash" in output
+    assert "was shut down or rebooted during the test" in output
+    assert "QEMU crashed or was killed" in output or "QEMU failed" in output
+    assert "the connection to libvirt at qemu:///system broke" in output
+    assert "cannot connect to libvirt at qemu:///system" in output
+    until(lambda: not libvirt.hypervisor.machines(), "the end of the machine of a dead libvirtd")
+    # What only libvirtd can remove goes with the next run.
+    libvirt.hypervisor.start_daemon()
+    libvirt.write("def test_next(vm):\n    assert vm.run('true').succeeded\n")
+    code, output = libvirt.run(*OPTIONS, "-q")
+    assert code == 0, output
+    assert libvirt.left() == []
+
+
+def test_what_a_killed_run_left_is_collected_by_the_next(libvirt: LibvirtRun) -> None:
+    libvirt.write(
+        "def test_long(vm, disk):\n    print('ready', flush=True)\n    vm.run('sleep 600', timeout=900)\n"
+    )
+    run = libvirt.start(*OPTIONS, "-s")
+    assert run.stdout is not None
+    assert any("ready" in line for line in run.stdout)
+    for pid in libvirt.hypervisor.processes("python"):
+        os.kill(pid, signal.SIGKILL)
+    run.communicate(timeout=30)
+    assert libvirt.left() != []
+    libvirt.write("def test_next(vm):\n    assert vm.run('true').succeeded\n")
+    code, output = libvirt.run(*OPTIONS, "-q")
+    assert code == 0, output
+    assert libvirt.left() == []
