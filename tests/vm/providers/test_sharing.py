@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kernelfs import Kernel
 from pytest_kernelfs.machines.local.provider import LocalProvider
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.qemu.provider import QemuProvider
 from pytest_kernelfs.machines.shares import parse_shares
 from pytest_kernelfs.machines.sharing import SharingProvider
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.vm import VM
+from tests.disks import Partition, tiny_root, write_gpt
 from tests.vm.inner import InnerRun
 from tests.vm.providers.here import needs_root
 from tests.vm.providers.sshd import SshdMachine
@@ -97,3 +100,22 @@ def test_nothing_stays_on_a_machine_over_ssh(
     finally:
         transport.close()
     assert left.stdout == ""
+
+
+@pytest.mark.usefixtures("newest_only")
+def test_programs_and_shares_on_an_image(
+    kernel: Kernel, spec: MachineSpec, inner: InnerRun, tmp_path: Path, project: Path
+) -> None:
+    image = write_gpt(tmp_path / "image", [Partition(tiny_root(tmp_path / "root"))])
+    shares = parse_shares([f"{project}:/opt/project"])
+    provider = SharingProvider(QemuProvider(Settings(inner.cache, image=image)), shares)
+    machines = [provider.start(kernel, spec) for _ in range(2)]
+    try:
+        vm = VM(machines[-1])
+        assert vm.run("sh /opt/project/tool", check=True).stdout == "shared tool\n"
+        maps = vm.run([vm.install("cat"), "/proc/self/maps"], check=True).stdout
+        assert "/run/kernelfs/installed/" in maps
+    finally:
+        for machine in machines:
+            machine.destroy()
+        provider.close()
