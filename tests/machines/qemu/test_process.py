@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +30,20 @@ Start = Callable[..., QemuProcess]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def folder() -> Iterator[Path]:
+    """The folder of a machine."""
+    made = lease.make_folder()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
     """Start a program in the place of QEMU."""
     started: list[QemuProcess] = []
 
     def run(*command: str) -> QemuProcess:
-        started.append(QemuProcess(list(command), tmp_path))
+        started.append(QemuProcess(list(command), folder))
         return started[-1]
 
     yield run
@@ -66,9 +75,9 @@ def test_what_it_complained_about_is_told_with_its_exit_code(start: Start) -> No
     assert process.complaint() == "exit code 3: no such machine"
 
 
-def test_its_folder_is_leased_to_it(start: Start, tmp_path: Path) -> None:
+def test_its_folder_is_leased_to_it(start: Start, folder: Path) -> None:
     process = start("sleep", "600")
-    owner, machine = lease._read(tmp_path)
+    ((_, owner, machine),) = (entry for entry in lease.machines() if entry[0] == folder)
     assert owner == ProcessId.of(os.getpid())
     assert machine == ProcessId.of(process.pid)
 
