@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -48,7 +49,9 @@ class Commands:
 
     def version(self) -> str:
         """Vagrant's own."""
-        return str(self._within(LOOK_S).version())
+        printed = str(self._within(LOOK_S).printed("--version"))
+        found = re.search(r"^Vagrant (\S+)", printed, re.MULTILINE)
+        return found[1] if found else "of unknown version"
 
     def up(self, hypervisor: str, timeout: float, watch: Watch = hopeful) -> None:
         """Make the machine, start it, and wait until ssh answers."""
@@ -128,5 +131,8 @@ def _bounded_vagrant() -> Callable[..., Any]:
 
         def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
             return self._run(self._make_vagrant_command(args))
+
+        def printed(self, *args: str) -> str:
+            return self._run_vagrant_command(args)
 
     return Bounded

@@ -1,0 +1,90 @@
+"""Vagrant's commands: deadlines, what they print, and how they fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs import tools
+from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
+from pytest_kernelfs.machines.vagrant import commands
+from pytest_kernelfs.machines.vagrant.commands import Commands, address_of, host_of
+
+Fake = Callable[[str], Path]
+
+CONFIG = """Host default
+  HostName 192.168.121.5
+  User vagrant
+  Port 2222
+  IdentityFile /somewhere
+"""
+
+
+def test_what_a_command_prints_is_given(fake_vagrant: Fake, tmp_path: Path) -> None:
+    fake_vagrant(f"cat <<'END'\n{CONFIG}END\necho noise >&2")
+    config = Commands(tmp_path, {}).ssh_config()
+    assert config == CONFIG
+    assert host_of(config) == "default"
+    assert address_of(config) == ("192.168.121.5", 2222)
+
+
+def test_a_detour_is_no_address() -> None:
+    assert address_of(CONFIG + "  ProxyCommand ssh other -W %h:%p\n") is None
+
+
+def test_it_runs_in_its_folder_with_its_environment(fake_vagrant: Fake, tmp_path: Path) -> None:
+    folder = fake_vagrant('pwd; echo "$GIVEN"; echo "Vagrant 2.9"')
+    assert Commands(tmp_path, {"GIVEN": "value"}).version() == "2.9"
+    Commands(tmp_path, {}).up("libvirt", 60)
+    assert (folder / "said").read_text().splitlines() == ["--version", "up --provider=libvirt"]
+
+
+def test_several_machines_are_no_use(fake_vagrant: Fake, tmp_path: Path) -> None:
+    fake_vagrant("printf 'Host one\\n  HostName a\\nHost two\\n  HostName b\\n'")
+    with pytest.raises(UsageError, match="one machine; 'vagrant ssh-config' names 2"):
+        Commands(tmp_path, {}).ssh_config()
+
+
+def test_a_command_that_hangs_is_interrupted_at_its_deadline(fake_vagrant: Fake, tmp_path: Path) -> None:
+    folder = fake_vagrant(
+        f"trap 'echo tidied > {tmp_path}/tidied; exit 1' INT; echo waiting for an address\n"
+        "while :; do sleep 0.05; done"
+    )
+    start = time.monotonic()
+    with pytest.raises(InfrastructureError) as caught:
+        Commands(folder, {}).up("libvirt", 0.5)
+    assert "did not end within 0.5 s" in str(caught.value)
+    assert "waiting for an address" in str(caught.value)
+    assert (tmp_path / "tidied").exists()
+    assert time.monotonic() - start < 10
+
+
+def test_there_is_no_waiting_after_what_is_hopeless(fake_vagrant: Fake, tmp_path: Path) -> None:
+    fake_vagrant("exec sleep 60")
+    start = time.monotonic()
+    with pytest.raises(InfrastructureError, match="the kernel panicked"):
+        Commands(tmp_path, {}).up("libvirt", 60, lambda: "the kernel panicked")
+    assert time.monotonic() - start < 20
+
+
+def test_a_failure_tells_what_was_said(fake_vagrant: Fake, tmp_path: Path) -> None:
+    fake_vagrant("echo on one; echo on two >&2; exit 3")
+    with pytest.raises(InfrastructureError, match=r"(?s)'vagrant destroy --force' failed.*on one.*on two"):
+        Commands(tmp_path, {}).destroy()
+
+
+def test_without_vagrant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(commands, "find", lambda _name: None)
+    with pytest.raises(ProviderUnavailable, match="no Vagrant on this host; install it"):
+        Commands(tmp_path, {})
+
+
+def test_without_python_vagrant(fake_vagrant: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_vagrant("exit 0")
+    monkeypatch.setattr(commands, "find_spec", lambda _name: None)
+    with pytest.raises(ProviderUnavailable, match=r"pip install 'pytest-kernelfs\[vagrant\]'"):
+        Commands(tmp_path, {})
+    assert tools.find("vagrant") is not None
