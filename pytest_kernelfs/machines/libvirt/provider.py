@@ -248,8 +248,8 @@ class LibvirtProvider(PlainProvider):
         """A file for what a machine writes to the system that it boots. Raises: InfrastructureError."""
         if image.layered and not self._connection().reads_our_files:
             raise UsageError(
-                f"--kernelfs-image: {image.path} lies on top of another file, and one is brought to the hypervisor "
-                f"at {self._uri}; make one of them: qemu-img convert -O qcow2"
+                f"--kernelfs-image: {image.path} lies on top of another file; what is brought to the "
+                f"hypervisor at {self._uri} has to be one: qemu-img convert -O qcow2"
             )
         return self._store().make_layer(self._file(image.path), image.format, image.size)
 

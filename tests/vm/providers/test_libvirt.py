@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.disks import tiny_root
 from tests.vm.providers.libvirt_runs import OPTIONS, LibvirtRun
 
 pytestmark = pytest.mark.usefixtures("newest_only")
@@ -102,4 +103,26 @@ def test_machines_do_what_those_of_qemu_do(libvirt: LibvirtRun) -> None:
     assert code == 0, output
     assert "9 passed, 1 skipped" in output
     assert "the provider libvirt cannot keep a record of what a disk has flushed" in output
+    assert libvirt.left() == []
+
+
+IMAGE = """
+    import pytest
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_each_has_the_image_as_it_was(vm, xfs, number):
+        assert "/ ext4 rw" in vm.run("cat /proc/mounts").stdout
+        assert vm.run("test -e /root/mine").failed
+        vm.run("echo mine > /root/mine; sync", check=True)
+        xfs.write("file", "1M")
+"""
+
+
+def test_the_system_of_a_disk_image_is_booted(libvirt: LibvirtRun) -> None:
+    libvirt.write(dedent(IMAGE))
+    image = tiny_root(libvirt.folder / "image.raw")
+    before = image.read_bytes()
+    code, output = libvirt.run(*OPTIONS, f"--kernelfs-image={image}", "-q")
+    assert code == 0, output
+    assert image.read_bytes() == before
     assert libvirt.left() == []
