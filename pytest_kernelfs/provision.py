@@ -94,8 +94,6 @@ def needs(providers: Iterable[str] = (), *, for_tests: bool = False) -> list[Nee
 _OF_TESTS: Final = (
     ("gpg", "gnupg", "gnupg2"),
     ("busybox", "busybox-static", "busybox"),
-    ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
-    ("dnsmasq", "dnsmasq-base", "dnsmasq"),
     ("nc", "netcat-openbsd", "netcat"),
     ("sshd", "openssh-server", "openssh-server"),
     ("sudo", "sudo", "sudo"),
@@ -221,6 +219,9 @@ OF_PROVIDERS: Final[Mapping[str, Sequence[Need]]] = {
         ),
         ("libvirtd", "libvirt-daemon", "libvirt-daemon", None),
         ("qemu-img", "qemu-utils", "qemu-img", None),
+        # The network of machines, and the box that is built here.
+        ("dnsmasq", "dnsmasq-base", "dnsmasq", None),
+        ("mmdebstrap", "mmdebstrap", "mmdebstrap", None),
     ),
 }
 
