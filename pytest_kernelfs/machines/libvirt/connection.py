@@ -29,7 +29,11 @@ class Connection:
         self.lost = threading.Event()
         """Set once the connection has broken."""
         self._watched: dict[str, Callable[[int], None]] = {}
-        self._watch()
+        try:
+            self._watch()
+        except BaseException:
+            self.close()
+            raise
 
     def _watch(self) -> None:
         libvirt = library()
