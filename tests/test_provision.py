@@ -73,7 +73,7 @@ def test_every_tool_is_needed_and_debians_keys_and_the_tests_need_more() -> None
     [
         (("qemu", "ssh", "local"), []),
         (("libvirt",), ["libvirtd", "virsh", "libvirt.h", "pkg-config", "gcc", "Python.h"]),
-        (("vagrant",), ["vagrant", "vagrant-libvirt", "libvirtd", "qemu-img"]),
+        (("vagrant",), ["vagrant", "vagrant-libvirt", "libvirtd", "qemu-img", "dnsmasq", "mmdebstrap"]),
     ],
     ids=["none", "libvirt", "vagrant"],
 )
