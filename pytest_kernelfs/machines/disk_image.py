@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SERIAL = "kernelfs-image"
 """The serial number of the disk with the image."""
 _HEAD = 64 << 10
 _SECTOR = 512
+# What QEMU takes for something else than the name of a file.
+_NO_FILE = re.compile(r"\w+:")
 _OTHERS = (
     (0, b"\x1f\x8b", "compressed with gzip"),
     (0, b"\xfd7zXZ", "compressed with xz"),
@@ -91,6 +94,8 @@ def _identities(path: Path, head: bytes) -> list[str]:
     """The identity of a qcow2 file, and of all that are below it."""
     found = [_identity(path)]
     while backing := qcow2.backing_of(head) if head[:4] == qcow2.MAGIC else "":
+        if _NO_FILE.match(backing):
+            return [*found, backing]
         path = path.resolve().parent / backing
         head = _head(path)
         found.append(_identity(path))
