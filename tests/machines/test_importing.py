@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -71,6 +72,11 @@ def test_modules_that_are_loaded_are_found_where_they_are() -> None:
     kind, source, _, path, is_package = module_for_guest(__name__)
     assert (kind, Path(path), is_package) == (SOURCE, Path(__file__), False)
     assert source == Path(__file__).read_bytes()
+
+
+def test_packages_that_were_made_up_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
+    assert module_for_guest("made_up") == (NAMESPACE,)
 
 
 def test_packages_come_with_what_they_import(channel: GuestChannel) -> None:
