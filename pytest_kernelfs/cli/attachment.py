@@ -119,7 +119,8 @@ class Attachment:
             if self._exchange.fileno() in ready:
                 self._show()
             if self._woken in ready:
-                self._send_requests()
+                os.read(self._woken, 4096)
+            self._send_requests()
             if self._watched in ready and not self._exchange.finished:
                 self._feed()
             if time.monotonic() >= self._deadline and not self._exchange.finished:
@@ -146,10 +147,6 @@ class Attachment:
                 self._exchange.send(("took", len(value)))
 
     def _send_requests(self) -> None:
-        try:
-            os.read(self._woken, 4096)
-        except BlockingIOError:
-            pass
         while self._requests:
             self._exchange.send(self._requests.popleft())
 

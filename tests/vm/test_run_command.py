@@ -64,9 +64,11 @@ def test_a_lot_of_output_arrives_while_it_runs(start: Start) -> None:
 
 
 def test_a_panic_is_told_with_its_text(start: Start) -> None:
-    process = start("echo before; echo c > /proc/sysrq-trigger")
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert (out, process.returncode) == (b"before\n", 255)
+    process = start("echo before; read line; echo c > /proc/sysrq-trigger", stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"before\n"
+    _, err = process.communicate(b"go on\n", PATIENCE_S)
+    assert process.returncode == 255
     assert b"kernelfs: error: kernel " in err
     assert b"Kernel panic - not syncing: sysrq triggered crash" in err
 
