@@ -38,7 +38,7 @@ def _wait_for_init() -> None:
     """Return when the image's init has come up: systemd says so of itself, others are when they run."""
     while _comm(1) == image_boot.NAME:
         time.sleep(_POLL_S)
-    if os.path.basename(os.readlink("/proc/1/exe")) != "systemd":
+    if os.path.basename(_program(1)) != "systemd":
         return
     told = time.monotonic()
     while True:
@@ -63,6 +63,10 @@ def _wait_for_init() -> None:
 def _comm(pid: int) -> str:
     with open(f"/proc/{pid}/comm") as file:
         return file.read().strip()
+
+
+def _program(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/exe")
 
 
 def _list(what: str, *options: str) -> list[str]:

@@ -43,6 +43,7 @@ _ROOT = "/sysroot"
 _INITS = ("/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init", "/bin/init")
 # Of a btrfs whose root is no init's: where Fedora, openSUSE, Debian and Ubuntu have theirs.
 _SUBVOLUMES = ("root", "@", "@rootfs")
+_COMMAND_LINE = "/proc/cmdline"
 _HOW_TO_START_PYTHON = "/etc/kernelfs/python"
 _PROGRAM = (
     "import sys; sys.path.insert(0, '{place}/usr/lib/kernelfs'); "
@@ -60,7 +61,7 @@ _MOVED = ("dev", "proc", "sys", "run")
 
 def wishes() -> dict[str, str]:
     """What the kernel's command line says to us: "root" for kernelfs.root, and so on; /proc is needed."""
-    with open("/proc/cmdline") as file:
+    with open(_COMMAND_LINE) as file:
         words = [word.partition("=") for word in file.read().split()]
     found = {key[len("kernelfs.") :]: value for key, _, value in words if key.startswith("kernelfs.")}
     found.update((key, value) for key, _, value in words if key == "init" and value)
