@@ -17,7 +17,8 @@ from pytest_kernelfs.errors import GuestCommandError
 from pytest_kernelfs.guest.importing import ABSENT, NAMESPACE, REFUSED, SOURCE
 from pytest_kernelfs.machines.channel import GuestChannel
 from pytest_kernelfs.machines.importing import module_for_guest
-from tests.machines.test_channel import PATIENCE_S, converse, run
+from tests.local_guest import converse
+from tests.machines.test_channel import PATIENCE_S, run
 
 FILES = {
     "shop/__init__.py": "from .prices import PRICE\nNAME = 'shop'\n",
