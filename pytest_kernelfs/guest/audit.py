@@ -188,7 +188,7 @@ def _mounts() -> list[tuple[str, str, str]]:
             head, _, tail = line.partition(" - ")
             point = head.split()[4]
             fstype, source = tail.split()[:2]
-            if journal.is_kept() and not point.startswith(_PLACES):
+            if journal.is_kept() and not (point + "/").startswith(_PLACES):
                 continue
             if point not in _AUTOMOUNTS and not point.startswith((_NAMED_NAMESPACES, *_SYSTEMD_MOUNTS)):
                 found.append((point, fstype, source))

@@ -74,14 +74,18 @@ def file_name(backing: str) -> bytes:
     return mark + os.fsencode(backing)[-(_LONGEST_NAME - len(mark)) :]
 
 
-def ours(entries: list[journal.Entry], alive: bool = True) -> Iterator[str]:
+def ours(entries: list[journal.Entry], mounts: str | None = "/proc/self/mountinfo") -> Iterator[str]:
     """The loop devices of the tests that kept this journal.
 
-    Those that were attached through us, and those on file systems on such. Those on their file systems in
-    memory as well, if these are still ``alive``: else their numbers may be others' by now.
+    Those that were attached through us, and those on file systems on such. Also those on whatever is mounted
+    at the places of the tests, as ``mounts`` shows it; None for tests that are long gone: what is mounted
+    now may be others'.
     """
     marks = tuple(f"{entry[1]}:".encode() for entry in entries if entry[0] == "word")
-    devices = {entry[1] for entry in entries if entry[0] == "file system" and alive}
+    devices: set[int] = set()
+    if mounts is not None:
+        devices = {entry[2] for entry in entries if entry[0] == "place"}
+        devices |= _mounted_at([entry[1] for entry in entries if entry[0] == "place"], mounts)
     there = dict(_attached())
     while True:
         more = [
@@ -95,6 +99,20 @@ def ours(entries: list[journal.Entry], alive: bool = True) -> Iterator[str]:
             del there[path]
             devices.add(os.stat(path).st_rdev)
             yield path
+
+
+def _mounted_at(places: list[str], mounts: str) -> set[int]:
+    """The numbers of the file systems mounted there and below; none if that view of them has gone."""
+    found = set()
+    try:
+        with open(mounts, errors="replace") as file:
+            for line in file:
+                number, _root, point = line.split(" ")[2:5]
+                if any((point + "/").startswith(place + "/") for place in places):
+                    found.add(os.makedev(*map(int, number.split(":"))))
+    except OSError:
+        pass
+    return found
 
 
 def _attached() -> Iterator[tuple[str, LoopInfo64]]:

@@ -84,6 +84,7 @@ class _Supervisor:
         self._folder = f"{FOLDER}/{os.getpid()}"
         os.mkdir(self._folder, 0o700)
         journal.begin(f"{self._folder}/{_JOURNAL}")
+        self._agent = 0
 
     def run(self) -> NoReturn:
         word = f"kernelfs-{os.urandom(4).hex()}"
@@ -96,7 +97,8 @@ class _Supervisor:
             if self._namespaces:
                 journal.note("namespaces")
                 tenant_room.own_processes()
-            ended = self._wait_for(self._bring_in(own))
+            self._agent = self._bring_in(own)
+            ended = self._wait_for(self._agent)
         except GuestError as error:
             _answer({"error": str(error)})
         self._leave(ended)
@@ -129,12 +131,15 @@ class _Supervisor:
             while pid:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == child:
+                    self._agent = 0  # its number may be another's from now on
                     return _how_it_ended(status)
             if 0 in happened or _told_to_end(self._woken):
                 return ""
 
     def _leave(self, ended: str) -> NoReturn:
-        our_loops = list(loops.ours(journal.entries()))
+        # As long as they are there: which these are can be told by where they lie.
+        view = f"/proc/{self._agent}/mountinfo" if self._namespaces else "/proc/self/mountinfo"
+        our_loops = list(loops.ours(journal.entries(), view))
         self._removed += tidy.hurry(journal.entries())
         left = tidy.end_children(_PATIENCE_S)
         removed, more = tidy.tidy(journal.entries(), our_loops, _PATIENCE_S)
@@ -274,7 +279,7 @@ def _tidy_one(path: str) -> tidy.Said:
         os.close(handle)
     if ["boot", _boot_id()] not in entries:
         return [], []  # all that it tells of went with the kernel that it was done to
-    return tidy.tidy(entries, list(loops.ours(entries, alive=False)), _PATIENCE_S)
+    return tidy.tidy(entries, list(loops.ours(entries, None)), _PATIENCE_S)
 
 
 def collect() -> list[str]:

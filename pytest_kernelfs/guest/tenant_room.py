@@ -64,7 +64,7 @@ def enter_namespaces(own: list[Own]) -> str:
                 raise GuestError(f"cannot mount a fresh {fstype} on {target}: {error.strerror}") from None
             continue
         if fstype == "tmpfs":
-            journal.note("file system", os.stat(target).st_dev)
+            journal.note("place", target, os.stat(target).st_dev)
     _mount_cgroups(own)
     init.switch_on_loopback()
     os.mkdir(ROOT)
@@ -117,12 +117,11 @@ def take_folders(own: list[Own]) -> str:
         os.mkdir(ROOT, 0o755)
     elif os.path.ismount(ROOT):
         raise GuestError(f"something is mounted on {ROOT} already, and it is not known who did that")
-    journal.note("place", ROOT)
     try:
         syscalls.mount("tmpfs", ROOT, "tmpfs", 0, "mode=0755")
     except OSError as error:
         raise GuestError(f"cannot mount a tmpfs on {ROOT}: {error.strerror}") from None
-    journal.note("file system", os.stat(ROOT).st_dev)
+    journal.note("place", ROOT, os.stat(ROOT).st_dev)
     if not tracing.is_mounted():
         os.mkdir(tracing.OWN)
         try:

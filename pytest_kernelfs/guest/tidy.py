@@ -58,7 +58,7 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
     if not apart:
         work.undo("netns", "network namespace {}", _remove_netns)
     work.undo("dm", "device {}", _resume)
-    for (place,) in work.kinds.get("place", ()):
+    for place, _ in work.kinds.get("place", ()) if not apart else ():
         for point in _mounts_at(place):
             work.attempt(f"mount on {point}", _umount, point, point not in (place, tracing.OWN))
     _remove_devices(work, our_loops, time.monotonic() + patience)

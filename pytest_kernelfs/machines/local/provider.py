@@ -14,6 +14,7 @@ from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import ProviderUnavailable
 from pytest_kernelfs.guest import tenant, tenant_facts
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.local.machine import LocalMachine
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
 from pytest_kernelfs.machines.tenant.access import Tenancy
 from pytest_kernelfs.machines.tenant.facts import kernel_of
@@ -54,7 +55,8 @@ class LocalProvider(CommandProvider):
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         self._demand_leave()
-        return super().start(kernel, spec)
+        self.demand_no_parameters(spec)
+        return LocalMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
 
     def collect(self) -> list[str]:
         return tenant.collect() if self._allowed else []

@@ -56,9 +56,13 @@ class CommandProvider(PlainProvider):
         return self.kernel
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
+        self.demand_no_parameters(spec)
+        return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
+
+    def demand_no_parameters(self, spec: MachineSpec) -> None:
+        """Raises: UsageError for parameters that a kernel is given when it boots."""
         if spec.boot_parameters:
             raise UsageError(
                 f"the kernel of {self.access.label} runs already: the provider {self.name} cannot boot it "
                 f"with the parameters {spec.boot_parameters!r}"
             )
-        return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)

@@ -10,9 +10,17 @@ from pytest_kernelfs import Kernel
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
+from tests.vm.providers.here import alone_on_this_host
 from tests.vm.providers.hypervisor import Hypervisor, running
 from tests.vm.providers.libvirt_runs import LibvirtRun, libvirt_run
 from tests.vm.providers.sshd import SshdMachine
+
+
+@pytest.fixture
+def this_host() -> Iterator[None]:
+    """This host is the machine of the test: see tests/vm/providers/here.py."""
+    with alone_on_this_host():
+        yield
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import filelock
 import pytest
 
 from pytest_kernelfs.guest import journal, loops, tenant
@@ -20,8 +23,17 @@ _INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11
 _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
 _PATIENCE_S = 30.0
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may have namespaces on a host")
 LOCAL = ("--kernelfs-provider=local", "--kernelfs-allow-local")
+
+
+@contextmanager
+def alone_on_this_host() -> Iterator[None]:
+    """For tests that have this host for a machine: one at a time, as root; what they leave is taken down."""
+    if os.geteuid():
+        pytest.skip("only root may have namespaces on a host")
+    with filelock.FileLock(Path(tempfile.gettempdir()) / "kernelfs-tests-on-this-host.lock"):
+        yield
+        tenant.collect()
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Traces:
         """What is still there of all that was noted, and of what never is to be seen outside."""
         found = [path for path in self.first("cgroup") if Path(path).exists()]
         found += [path for path in self.first("file") if Path(path).exists()]
-        found += list(loops.ours(self.entries, alive=False))
+        found += list(loops.ours(self.entries, None))
         for _, path, device in (entry for entry in self.entries if entry[0] == "throttle"):
             if Path(path).exists() and device in Path(path).read_text().split():
                 found.append(f"throttle of {device} in {path}")

@@ -23,9 +23,9 @@ from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.resources.sysctl import Sysctl
-from tests.vm.providers.here import Traces, needs_root, processes_with
+from tests.vm.providers.here import Traces, processes_with
 
-pytestmark = needs_root
+pytestmark = pytest.mark.usefixtures("this_host")
 MIB = 1 << 20
 SPEC = MachineSpec(1 << 30, 1)
 NAMESPACES = ("mnt", "cgroup", "net", "pid", "ipc", "uts")

@@ -1,0 +1,193 @@
+"""A provider of a project's own for a machine that runs already: here a cell of this host."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import tests.vm
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError
+from pytest_kernelfs.guest import commands
+from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.tenant.access import Tenancy, Unreachable
+from pytest_kernelfs.machines.tenant.machine import TenantMachine
+from pytest_kernelfs.machines.tenant.provider import CommandProvider
+from pytest_kernelfs.machines.vm import VM
+from tests.vm.providers.here import Traces, outcomes, processes_with, run_pytest, until
+
+pytestmark = pytest.mark.usefixtures("this_host")
+SPEC = MachineSpec(1 << 30, 1)
+CATALOGUE = Path(tests.vm.__file__).parent / "test_catalogue.py"
+# Commands come to a place where what is mounted is not seen by others: all else is the host's.
+CELL = ("unshare", "--mount", "--")
+CONFTEST = f"""
+from pytest_kernelfs import CommandProvider
+
+def pytest_kernelfs_providers(config):
+    return {{"cell": lambda settings: CommandProvider(settings, name="cell", prefix={list(CELL)!r})}}
+"""
+TESTS = """
+import pytest
+
+def test_slow_disk(vm, disk_factory, xfs_factory, overlay_factory, assert_umount_under):
+    upper = xfs_factory(on=disk_factory(size="1G", write_bps="8M"))
+    overlay = overlay_factory(on=upper)
+    upper.sync()
+    overlay.write("file", "8M")
+    assert overlay.path.startswith("/run/kernelfs/mnt/")
+    assert assert_umount_under(30.0).seconds[0] > 0.6
+
+def test_tracing(tracing):
+    with tracing.events("sched:sched_process_fork") as trace:
+        pass
+
+def test_leaks(vm):
+    vm.run("mkdir -p /run/kernelfs/mnt/x && mount -t tmpfs left /run/kernelfs/mnt/x", check=True)
+
+def test_is_after_the_leak(vm):
+    assert "left /run/kernelfs" not in vm.run("cat /proc/mounts").stdout
+"""
+
+
+class Cell(CommandProvider):
+    """Tests on this host, as on a machine that is not ours."""
+
+    def __init__(
+        self, cache: Path, prefix: Sequence[str] = CELL, boot_timeout: float = 60.0, **options: object
+    ) -> None:
+        settings = Settings(cache, boot_timeout=boot_timeout)
+        super().__init__(settings, name="cell", prefix=prefix, label="the cell", **options)  # type: ignore[arg-type]
+
+    def enter(self) -> TenantMachine:
+        machine = self.start(self.own_kernel(), SPEC)
+        assert isinstance(machine, TenantMachine)
+        return machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[TenantMachine]:
+    machine = Cell(tmp_path).enter()
+    yield machine
+    machine.destroy()
+
+
+def test_a_provider_in_a_conftest_runs_tests(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_cell.py").write_text(TESTS)
+    _, output = run_pytest(tmp_path, tmp_path / "cache", "--kernelfs-provider=cell", "test_cell.py")
+    assert sorted(outcomes(output)) == ["1 failed", "4 passed"], output
+    assert "mount: tmpfs on /run/kernelfs/mnt/x" in output
+
+
+def test_every_fixture_works_there_or_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    shutil.copy(CATALOGUE, tmp_path)
+    code, output = run_pytest(tmp_path, tmp_path / "cache", "--kernelfs-provider=cell", CATALOGUE.name)
+    assert code == 0, output
+    assert int(next(part for part in outcomes(output) if "passed" in part).split()[0]) >= 25
+
+
+def test_all_is_as_before_when_it_is_left(machine: TenantMachine) -> None:
+    vm = VM(machine)
+    traces = Traces.of(machine.pid)
+    vm.run("mkdir /run/kernelfs/mnt/a && mount -t tmpfs a /run/kernelfs/mnt/a", check=True)
+    vm.run("truncate -s 8M /run/kernelfs/mnt/a/f && losetup -f /run/kernelfs/mnt/a/f", check=True)
+    vm.run("setsid sleep 47110817 > /dev/null 2>&1 &", check=True)
+    vm.run("ip netns list; ls -la /mnt", check=True)
+    machine.destroy()
+    told = " ".join(machine.leftovers)
+    assert "mount on /run/kernelfs/mnt/a" in told
+    assert "loop device" in told
+    assert not processes_with("47110817")
+    traces.assert_nothing_remains()
+
+
+def test_what_a_killed_supervisor_left_is_taken_down_by_the_next(tmp_path: Path) -> None:
+    first = Cell(tmp_path).enter()
+    vm = VM(first)
+    vm.run("setsid sleep 47110818 > /dev/null 2>&1 &", check=True)
+    traces = Traces.of(first.pid)
+    with pytest.raises(InfrastructureError, match="the cell was lost during the test"):
+        vm.run(f"kill -9 {first.pid}")
+    assert processes_with("47110818"), "there was nobody to end it"
+    first._died = None  # as if nobody had noticed
+    with pytest.warns(match="did not say within 30 s that it is tidy"):
+        first.destroy()
+    second = Cell(tmp_path).enter()
+    second.destroy()
+    assert any(text.startswith("from a run before: processes in ") for text in second.leftovers)
+    assert not processes_with("47110818")
+    traces.assert_nothing_remains()
+
+
+def test_one_at_a_time(machine: TenantMachine, tmp_path: Path) -> None:
+    hasty = Cell(tmp_path, tenancy=Tenancy(wait=0.2))
+    with pytest.raises(InfrastructureError, match=rf"another run work there \(process {machine.pid}\)"):
+        hasty.enter()
+    patient = Cell(tmp_path, tenancy=Tenancy(wait=60))
+    leave = threading.Timer(1.0, machine.destroy)
+    start = time.monotonic()
+    leave.start()
+    next_machine = patient.enter()
+    assert time.monotonic() - start > 0.9
+    leave.join()
+    assert next_machine.call(commands.run, "echo here", 10, timeout=20)["stdout"] == b"here\n"
+    next_machine.destroy()
+
+
+def test_a_login_that_prints_and_a_shell_that_splits_words(tmp_path: Path) -> None:
+    words = ["sh", "-c", 'echo "Welcome!"; echo kernelfs; eval "$*"', "sh"]
+    machine = Cell(tmp_path, prefix=[*CELL, *words], shell=True).enter()
+    assert machine.call(commands.run, "echo here", 10, timeout=20)["stdout"] == b"here\n"
+    machine.destroy()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "said"),
+    [
+        (["/nowhere/at/all"], {}, "cannot be reached: /nowhere/at/all cannot be started: No such file"),
+        (
+            ["sh", "-c", "echo no such container >&2; exit 3"],
+            {},
+            "code 3; it printed:\nno such container",
+        ),
+        (CELL, {"python": "/nowhere/python3"}, "did not start /nowhere/python3 as root there"),
+        (["setpriv", "--reuid=65534", "--clear-groups"], {}, "tests need root there, and this is user 65534"),
+    ],
+)
+def test_a_machine_that_cannot_be_reached_says_why(
+    tmp_path: Path, prefix: list[str], options: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InfrastructureError) as caught:
+        Cell(tmp_path, prefix=prefix, **options).own_kernel()
+    assert said in str(caught.value)
+
+
+def test_a_machine_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> None:
+    cell = Cell(tmp_path, prefix=["sh", "-c", "exec sleep 60", "sh"], boot_timeout=2.0)
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match="did not answer within 2 s"):
+        cell.own_kernel()
+    assert time.monotonic() - start < 30
+
+
+def test_a_call_that_hangs_ends_in_time_and_leaves_nothing(machine: TenantMachine) -> None:
+    vm = VM(machine)
+    traces = Traces.of(machine.pid)
+    with pytest.raises(GuestTimeout):
+        vm.guest(commands.run, ["sleep", "47110819"], 600.0, timeout=1.0)
+    assert not vm.usable
+    machine.destroy()
+    until("its end", lambda: not processes_with("47110819"))
+    traces.assert_nothing_remains()
+
+
+def test_old_code_is_sent_as_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.MAGIC_NUMBER", b"other")
+    assert Cell(tmp_path, python=sys.executable).own_kernel().image is None
