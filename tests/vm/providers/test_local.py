@@ -32,7 +32,7 @@ NAMESPACES = ("mnt", "cgroup", "net", "pid", "ipc", "uts")
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> LocalProvider:  # type: ignore[override]
+def provider(tmp_path: Path) -> LocalProvider:
     return LocalProvider(Settings(tmp_path / "cache"), allowed=True)
 
 

@@ -18,7 +18,6 @@ from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.vm import VM
 from tests.disks import Partition, tiny_root, write_gpt
 from tests.vm.inner import InnerRun
-from tests.vm.providers.here import needs_root
 from tests.vm.providers.sshd import SshdMachine
 
 FILES = {
@@ -62,7 +61,7 @@ def place() -> Iterator[Path]:
     folder.rmdir()
 
 
-@needs_root
+@pytest.mark.usefixtures("this_host")
 def test_nothing_stays_on_this_host(project: Path, tmp_path: Path, place: Path) -> None:
     shares = parse_shares([f"{project}:{place}/shared"])
     provider = SharingProvider(LocalProvider(Settings(tmp_path / "cache"), allowed=True), shares)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,10 @@ class Cell(CommandProvider):
     """Tests on this host, as on a machine that is not ours."""
 
     def __init__(
-        self, cache: Path, prefix: Sequence[str] = CELL, boot_timeout: float = 60.0, **options: object
+        self, cache: Path, prefix: Sequence[str] = CELL, boot_timeout: float = 60.0, **options: Any
     ) -> None:
         settings = Settings(cache, boot_timeout=boot_timeout)
-        super().__init__(settings, name="cell", prefix=prefix, label="the cell", **options)  # type: ignore[arg-type]
+        super().__init__(settings, name="cell", prefix=prefix, label="the cell", **options)
 
     def enter(self) -> TenantMachine:
         machine = self.start(self.own_kernel(), SPEC)
@@ -162,7 +163,7 @@ def test_a_login_that_prints_and_a_shell_that_splits_words(tmp_path: Path) -> No
     ],
 )
 def test_a_machine_that_cannot_be_reached_says_why(
-    tmp_path: Path, prefix: list[str], options: dict[str, str], said: str
+    tmp_path: Path, prefix: list[str], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InfrastructureError) as caught:
         Cell(tmp_path, prefix=prefix, **options).own_kernel()
