@@ -1,11 +1,16 @@
-"""``kernelfs gc``: what is left of machines."""
+"""``kernelfs ps`` and ``kernelfs gc``: the machines there are, and what is left of others."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from pytest_kernelfs.cli.group import main
+from pytest_kernelfs.cli.tables import columns
 from pytest_kernelfs.kernels import KernelSettings
+
+_LONGEST_COMMAND = 60
 
 
 @main.command()
@@ -33,3 +38,36 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
         click.echo(line)
     if not removed:
         click.echo("nothing to remove")
+
+
+@main.command()
+def ps() -> None:
+    """List your machines: process, kernel, age, and the process that owns each.
+
+    Those of the provider qemu; what other providers run is listed by their own tools, such as virsh.
+    """
+    from pytest_kernelfs.machines.lease import running
+
+    rows = [
+        [str(machine.pid), kernel, _age(machine.age), str(owner.pid), _command(owner.pid)]
+        for kernel, owner, machine in running()
+    ]
+    if not rows:
+        click.echo("kernelfs: no machine of yours is running", err=True)
+        return
+    for line in columns([["PID", "KERNEL", "AGE", "OWNER", "OWNER'S COMMAND"], *rows]):
+        click.echo(line)
+
+
+def _age(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "(gone)"
+    text = b" ".join(words).decode(errors="replace").strip()
+    return text if len(text) <= _LONGEST_COMMAND else f"{text[:_LONGEST_COMMAND]}…"

@@ -23,6 +23,7 @@ from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
 
 _LEASE = "lease.json"
+_KERNEL = "kernel"
 # sockaddr_un holds 108 bytes; our longest socket name below the base takes 40.
 _LONGEST_BASE = 60
 
@@ -41,6 +42,12 @@ class ProcessId:
     @property
     def alive(self) -> bool:
         return self.start != 0 and _start_time(self.pid) == self.start
+
+    @property
+    def age(self) -> float:
+        """Seconds since it started."""
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return max(up - self.start / os.sysconf("SC_CLK_TCK"), 0.0)
 
     def kill(self) -> bool:
         """Send SIGKILL if it is still the same process; False if it is gone."""
@@ -110,6 +117,12 @@ def write(folder: Path, machine_pid: int | None) -> None:
         temporary.rename(folder / _LEASE)
 
 
+def note_kernel(folder: Path, release: str) -> None:
+    """Note, for ``running``, which kernel the machine of a folder runs."""
+    with explain_os_errors("write a lease", folder, "TMPDIR"):
+        (folder / _KERNEL).write_text(release)
+
+
 def collect(scratch: Path | None = None) -> list[str]:
     """End the machines and remove the folders of owners that are gone; gives a line for each.
 
@@ -146,6 +159,19 @@ def machines() -> list[tuple[Path, ProcessId, ProcessId | None]]:
         if owner is not None:
             found.append((folder, owner, machine))
     return found
+
+
+def running() -> list[tuple[str, ProcessId, ProcessId]]:
+    """This user's machines that are processes of this host: kernel, owner, machine; the oldest first."""
+    found = []
+    for folder, owner, machine in machines():
+        if machine is None or not machine.alive:
+            continue
+        try:
+            found.append(((folder / _KERNEL).read_text(), owner, machine))
+        except OSError:
+            continue  # a process that is no machine, or one that ends now
+    return sorted(found, key=lambda entry: entry[2].start)
 
 
 def _read(folder: Path) -> tuple[ProcessId | None, ProcessId | None]:

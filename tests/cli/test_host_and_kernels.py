@@ -297,3 +297,18 @@ def test_our_errors_are_one_line_and_an_exit_code(
     assert result.exit_code == exit_code
     assert result.stderr.startswith("kernelfs: error: ")
     assert result.stderr.endswith(f"{error}\n")
+
+
+def test_ps_lists_machines_with_their_owners(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "running", list)
+    assert kernelfs("ps").stderr == "kernelfs: no machine of yours is running\n"
+    ours = lease.ProcessId.of(os.getpid())
+    gone = lease.ProcessId(2**22 + 1, 5)
+    monkeypatch.setattr(lease, "running", lambda: [("6.1.0-50-amd64", ours, ours), ("6.12.48", gone, ours)])
+    result = kernelfs("ps")
+    assert result.exit_code == 0
+    header, first, second = result.stdout.splitlines()
+    assert header.split() == ["PID", "KERNEL", "AGE", "OWNER", "OWNER'S", "COMMAND"]
+    assert first.split()[:2] == [str(os.getpid()), "6.1.0-50-amd64"]
+    assert "python" in first
+    assert second.endswith(f"{gone.pid}  (gone)")

@@ -281,3 +281,16 @@ def test_a_process_that_is_gone_is_not_killed(gone: ProcessId) -> None:
 def test_killing_ends_the_process(sleeper: Child) -> None:
     assert ProcessId.of(sleeper.pid).kill()
     assert sleeper.wait(10) == -9
+
+
+def test_running_machines_are_those_whose_kernel_is_noted(
+    sleeper: Child, start: Callable[..., Child]
+) -> None:
+    folder, other, dead = lease.make_folder(), lease.make_folder(), lease.make_folder()
+    lease.write(folder, sleeper.pid)
+    lease.note_kernel(folder, "6.1.0-50-amd64")
+    lease.write(other, start("sleep", "600").pid)  # a process, but no machine
+    lease.write(dead, None)
+    lease.note_kernel(dead, "6.12.48")
+    assert lease.running() == [("6.1.0-50-amd64", ProcessId.of(os.getpid()), ProcessId.of(sleeper.pid))]
+    assert 0 <= ProcessId.of(sleeper.pid).age < 600

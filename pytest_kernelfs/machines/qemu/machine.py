@@ -63,6 +63,7 @@ class QemuMachine(ConversingMachine):
         self._folder = lease.make_folder()
         self._data: Path | None = None
         try:
+            lease.note_kernel(self._folder, launch.kernel.release)
             make_console(self._folder)
             disks = [*self._root(), *(option for plug in plugs for option in self._bring(plug))]
             self._process = QemuProcess(qemu_command(launch, self._folder, disks), self._folder)
