@@ -110,11 +110,11 @@ IMAGE = """
     import pytest
 
     @pytest.mark.parametrize("number", range(2))
-    def test_each_has_the_image_as_it_was(vm, xfs, number):
+    def test_each_has_the_image_as_it_was(vm, disk, number):
         assert "/ ext4 rw" in vm.run("cat /proc/mounts").stdout
         assert vm.run("test -e /root/mine").failed
         vm.run("echo mine > /root/mine; sync", check=True)
-        xfs.write("file", "1M")
+        vm.put(b"mine", disk.path)
 """
 
 

@@ -84,3 +84,33 @@ def test_what_a_killed_run_left_is_collected_by_the_next(libvirt: LibvirtRun) ->
     code, output = libvirt.run(*OPTIONS, "-q")
     assert code == 0, output
     assert libvirt.left() == []
+
+
+USES_A_MACHINE = "def test_it(vm):\n    pass\n"
+DOES_NOT_BOOT = f'import pytest\n\n@pytest.mark.vm(boot_parameters="rdinit=/nowhere")\n{USES_A_MACHINE}'
+
+
+def test_what_cannot_start_is_one_error(libvirt: LibvirtRun) -> None:
+    inside = libvirt.hypervisor.run
+    libvirt.write(USES_A_MACHINE)
+    nowhere = "--kernelfs-libvirt-uri=qemu+unix:///system?socket=/nowhere/sock"
+    code, output = libvirt.run(*OPTIONS, nowhere, "-q")
+    assert code == 4
+    assert "no tests ran" in output
+    assert re.search(r"cannot connect to libvirt at .*/nowhere/sock.*; start its daemon", output), output
+
+    inside(["mount", "-t", "tmpfs", "-o", "size=16M", "none", "/var/lib/libvirt/images"])
+    _code, output = libvirt.run(*OPTIONS, "-q")
+    assert "1 error" in output
+    assert re.search(
+        r"no room for initramfs in /var/lib/libvirt/images/.* are free, .* are needed", output
+    ), output
+    assert inside(["ls", "-A", "/var/lib/libvirt/images"]).stdout == ""
+    inside(["umount", "/var/lib/libvirt/images"])
+
+    libvirt.write(DOES_NOT_BOOT)
+    _code, output = libvirt.run(*OPTIONS, "-q")
+    assert "1 error" in output
+    assert "panicked while it booted" in output
+    assert "Unable to mount root fs" in output
+    assert libvirt.left() == []
