@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import cgroups, dying, image_agent, image_boot, image_units, init
+from pytest_kernelfs.guest import cgroups, dying, image_agent, image_boot, image_units, init, syscalls
 from pytest_kernelfs.guest.root_disk import RootNotFound
 
 
@@ -79,7 +79,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise Off
 
     monkeypatch.setattr(init, "log", lines.append)
-    monkeypatch.setattr(image_agent.syscalls, "power_off", power_off)
+    monkeypatch.setattr(syscalls, "power_off", power_off)
     return lines
 
 
