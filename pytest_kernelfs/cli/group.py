@@ -74,6 +74,6 @@ class Commands(click.Group):
 def main(
     context: click.Context, cache_root: Path, debian_mirror: str | None, debian_keyring: Path | None
 ) -> None:
-    """Prepare a host for tests on real kernels, and look after what they leave in the cache."""
+    """Prepare a host for tests on real kernels, run commands on them, and look after what they leave."""
     cache = Cache(cache_root.expanduser().absolute())
     context.obj = KernelSettings(cache, debian_mirror=debian_mirror, debian_keyring=debian_keyring)

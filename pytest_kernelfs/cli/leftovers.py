@@ -42,9 +42,9 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
 
 @main.command()
 def ps() -> None:
-    """List your machines: process, kernel, age, and the process that owns each.
+    """List your machines and who owns them.
 
-    Those of the provider qemu; what other providers run is listed by their own tools, such as virsh.
+    Those of the provider qemu, that is; what other providers run is listed by their own tools, such as virsh.
     """
     from pytest_kernelfs.machines.lease import running
 

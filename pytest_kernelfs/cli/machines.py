@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LEFT_OUT = frozenset(
     {"isolation", "cache", "cache_size", "debian_mirror", "debian_keyring", "keep", "artifacts"}
 )
+# Here it is one machine, and no plugin of pytest can offer others.
+_WORDED = {"kernelfs_provider": f"what runs the machine: {', '.join(providers.NAMES)}"}
 _LONG = "--kernelfs-"
 # Where work begins in a machine unless a folder is shared.
 HOME = "/root"
@@ -104,7 +106,8 @@ def machine_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _help(option: configuration.Option) -> str:
-    text = option.help[0].upper() + option.help[1:]
+    text = _WORDED.get(option.ini, option.help)
+    text = text[0].upper() + text[1:]
     return f"{text} [{option.default}]." if option.default else f"{text}."
 
 

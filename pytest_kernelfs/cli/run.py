@@ -42,9 +42,10 @@ def run(
     command: Sequence[str],
     timeout: float | None,
 ) -> int:
-    """Run a command in a fresh machine: [OPTIONS] -- COMMAND [ARGUMENT]...
+    """Run a command in a fresh machine.
 
-    A COMMAND without arguments is a line for the shell, such as 'dmesg | tail'.
+    What follows the COMMAND is for it. A COMMAND without arguments is a line for the shell, such as
+    'dmesg | tail'.
 
     Its input, output and errors are those of kernelfs, and so is its exit code. kernelfs itself ends with 255
     if the kernel panicked, 124 if the time was up, 125 if it failed or was called wrongly. With several

@@ -32,9 +32,10 @@ _CALL_TIMEOUT_S = 60.0
 @machine_options
 @click.pass_obj
 def shell(settings: KernelSettings, wanted: Wanted, spec: str | None) -> None:
-    """Open a terminal in a fresh machine with the kernel SPEC, such as 6.1.
+    """Open a terminal in a fresh machine.
 
-    'exit' or Ctrl-D leaves, which ends the machine; Ctrl-] three times does so whatever state it is in.
+    SPEC is its kernel, such as 6.1. 'exit' or Ctrl-D leaves, which ends the machine; Ctrl-] three times
+    does so whatever state it is in.
 
     Where the input is no terminal, its lines are commands for the shell. The exit code is the shell's.
     kernelfs itself ends with 255 if the kernel panicked, 125 if it failed or was called wrongly, 130 after
