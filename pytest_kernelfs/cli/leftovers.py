@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,8 +16,9 @@ _LONGEST_COMMAND = 60
 
 @main.command()
 @click.option("--cache-size", default="10G", show_default=True, help="What the cache may hold after it.")
+@click.option("--libvirt-uri", "uris", multiple=True, metavar="URI", help="Clean up there, too; repeatable.")
 @click.pass_obj
-def gc(settings: KernelSettings, cache_size: str) -> None:
+def gc(settings: KernelSettings, cache_size: str, uris: Sequence[str]) -> None:
     """Remove what runs that were killed left behind, and what the cache holds too much of.
 
     Templates and ramdisks go, the longest unused first; kernels stay (see 'kernelfs kernels prune').
@@ -24,6 +26,7 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
     from pytest_kernelfs.guest import tenant
     from pytest_kernelfs.machines.housekeeping import tidy
     from pytest_kernelfs.machines.lease import collect
+    from pytest_kernelfs.machines.libvirt import leftovers as hypervisor
     from pytest_kernelfs.machines.vagrant import places
     from pytest_kernelfs.sizes import parse_size
 
@@ -31,6 +34,7 @@ def gc(settings: KernelSettings, cache_size: str) -> None:
     removed = [
         *(f"undid on this host: {what}" for what in tenant.collect()),
         *places.collect(settings.cache.root),
+        *(line for uri in uris for line in hypervisor.collect_at(uri)),
         *collect(settings.cache.root / "scratch"),
         *tidy(settings.cache, limit),
     ]

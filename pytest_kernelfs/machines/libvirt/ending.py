@@ -24,7 +24,7 @@ def end_domain(connection: Connection, uuid: str) -> None:
         warnings.warn(
             KernelfsWarning(
                 f"the domain {uuid} at {connection.uri} may still run: {problem}; "
-                "a later run, or 'kernelfs gc', ends it once libvirt answers again"
+                f"once libvirt answers, a later run or 'kernelfs gc --libvirt-uri {connection.uri}' ends it"
             ),
             stacklevel=2,
         )

@@ -357,7 +357,7 @@ class LibvirtProvider(PlainProvider):
             if self._storage is not None and self._open is not None and self._open.alive:
                 self._storage.close()
         except InfrastructureError as error:
-            _warn(f"{error}; a later run, or 'kernelfs gc', removes it")
+            _warn(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
         finally:
             self._forget()
             for folder in self._folders:

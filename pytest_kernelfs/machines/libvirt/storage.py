@@ -133,13 +133,16 @@ class Storage:
 def remove_pool(pool: Any) -> None:
     """Remove a pool and all that lies in it. Raises: libvirtError."""
     libvirt = library()
-    if not pool.isActive():
-        try:
+    try:
+        if not pool.isActive():
             pool.create()
-        except libvirt.libvirtError:
-            pool.undefine()  # its folder is gone already
-            return
-    pool.refresh()
+        pool.refresh()
+    except libvirt.libvirtError:
+        # Its folder is gone already.
+        if pool.isActive():
+            pool.destroy()
+        pool.undefine()
+        return
     for volume in pool.listAllVolumes():
         try:
             volume.delete()
