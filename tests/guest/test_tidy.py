@@ -1,0 +1,141 @@
+"""Undoing what a journal tells of, with nothing that a kernel has to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_kernelfs.guest import dm, knobs, loops, tidy
+from pytest_kernelfs.guest.dispatch import GuestError
+
+PATIENCE_S = 0.2
+
+
+@pytest.fixture
+def sysctls(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The machine's sysctls."""
+    values = {"vm.swappiness": "60", "net.core.somaxconn": "1", "vm.dirty_ratio": "20"}
+
+    def read(name: str) -> str:
+        if name not in values:
+            raise GuestError(f"this kernel has no sysctl {name}")
+        return values[name]
+
+    monkeypatch.setattr(knobs, "read_sysctl", read)
+    monkeypatch.setattr(knobs, "restore_sysctls", values.update)
+    return values
+
+
+def test_sysctls_are_as_before_the_first_change(sysctls: dict[str, str]) -> None:
+    entries = [
+        ["sysctl", "vm.swappiness", "vm.swappiness", "10"],
+        ["sysctl", "vm.swappiness", "vm.swappiness", "20"],
+        ["sysctl", "vm.dirty_ratio", "vm.dirty_ratio", "20"],
+        ["sysctl", "gone", "gone", "1"],
+    ]
+    assert tidy.tidy(entries, [], PATIENCE_S) == (["sysctl vm.swappiness"], [])
+    assert sysctls["vm.swappiness"] == "10"
+    assert tidy.tidy(entries, [], PATIENCE_S) == ([], []), "there is nothing left to do"
+
+
+def test_sysctls_that_went_with_their_namespace_are_left_alone(sysctls: dict[str, str]) -> None:
+    entry = ["sysctl", "net.core.somaxconn", "net.core.somaxconn", "4096"]
+    assert tidy.tidy([["namespaces"], entry], [], PATIENCE_S) == ([], [])
+    assert tidy.tidy([entry], [], PATIENCE_S) == (["sysctl net.core.somaxconn"], [])
+
+
+def test_files_limits_and_folders_go(tmp_path: Path) -> None:
+    file, limits, cache = tmp_path / "disk", tmp_path / "blkio.throttle", tmp_path / "write_cache"
+    folder = tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    limits.write_text("7:3 1000\n7:4 2000\n")
+    cache.write_text("write through")
+    entries = [
+        ["file", str(file)],
+        ["file", str(tmp_path / "never-made")],
+        ["throttle", str(limits), "7:3"],
+        ["throttle", str(limits), "7:9"],
+        ["write cache", str(cache), "write back"],
+        ["folder", str(folder)],
+    ]
+    removed, left = tidy.tidy(entries, [], PATIENCE_S)
+    assert left == []
+    assert sorted(removed) == [f"file {file}", "throttle of 7:3", f"write cache in {cache}"]
+    assert limits.read_text() == "7:3 0"
+    assert cache.read_text() == "write back"
+    assert not file.exists()
+    assert not folder.exists()
+
+
+def test_limits_of_version_2_are_lifted_in_its_words(tmp_path: Path) -> None:
+    limits = tmp_path / "io.max"
+    limits.write_text("7:3 rbps=max wbps=1000 riops=max wiops=max\n")
+    assert tidy.hurry([["throttle", str(limits), "7:3"]]) == ["throttle of 7:3"]
+    assert limits.read_text() == "7:3 rbps=max wbps=max riops=max wiops=max"
+
+
+def test_devices_go_from_above_and_what_stays_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    there = {"/dev/loop1": loops.LoopInfo64(inode=1), "/dev/loop2": loops.LoopInfo64(inode=2)}
+
+    def remove(name: str, patience: float) -> bool:
+        order.append(name)
+        return True
+
+    def clear(path: str) -> None:
+        order.append(path)
+        # The first of them is free once the device on it has gone; somebody holds the other.
+        if path == "/dev/loop1" and "one" in order:
+            del there[path]
+
+    monkeypatch.setattr(dm, "exists", lambda name: name == "one")
+    monkeypatch.setattr(dm, "resume", lambda name, missing_ok: True)
+    monkeypatch.setattr(dm, "remove", remove)
+    monkeypatch.setattr(loops, "info_of", there.get)
+    monkeypatch.setattr(loops, "clear", clear)
+    removed, left = tidy.tidy([["dm", "one"]], ["/dev/loop1", "/dev/loop2"], PATIENCE_S)
+    assert removed == ["device one", "loop device /dev/loop1"]
+    assert left == ["loop device /dev/loop2 (it is still in use)"]
+    assert order.count("/dev/loop2") == 1, "asked again, it may be another's"
+
+
+def test_a_loop_device_that_is_anothers_by_now_is_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    infos = iter([loops.LoopInfo64(inode=1), loops.LoopInfo64(inode=2)])
+    cleared: list[str] = []
+    monkeypatch.setattr(loops, "info_of", lambda path: next(infos))
+    monkeypatch.setattr(loops, "clear", cleared.append)
+    assert tidy.tidy([], ["/dev/loop1"], PATIENCE_S) == ([], [])
+    assert cleared == []
+
+
+def test_children_of_children_end_too() -> None:
+    code = (
+        "import ctypes, os, subprocess, sys\n"
+        "from pytest_kernelfs.guest import tidy\n"
+        "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
+        "subprocess.Popen(['sh', '-c', 'setsid sleep 60 & exec sleep 60'])\n"
+        "print(tidy.end_children(10.0), list(tidy._children(os.getpid())))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[] []\n"
+
+
+def test_what_fails_is_told_and_the_rest_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_args: Any) -> Any:
+        raise OSError(5, os.strerror(5))
+
+    file = tmp_path / "disk"
+    file.touch()
+    monkeypatch.setattr(knobs, "read_sysctl", refuse)
+    removed, left = tidy.tidy([["sysctl", "a", "a", "1"], ["file", str(file)]], [], PATIENCE_S)
+    assert removed == [f"file {file}"]
+    assert left == ["sysctl a ([Errno 5] Input/output error)"]
