@@ -10,7 +10,7 @@ import pytest
 
 from pytest_kernelfs.guest import journal, loops
 
-WORD = ["word", "kernelfs-abc"]
+WORD: journal.Entry = ["word", "kernelfs-abc"]
 
 
 @pytest.fixture

@@ -44,7 +44,6 @@ def test_it_holds_all_of_the_guest_and_what_that_imports(magic: bytes) -> None:
 
 @pytest.mark.parametrize("magic", [_HERE, b"other"], ids=["compiled", "source"])
 def test_it_is_loaded_by_a_python_that_has_nothing_of_ours(magic: bytes) -> None:
-    command = [sys.executable, "-IS", "-c", BOOTSTRAP]
     done = start(pack(magic, {"only": "facts"}))
     mark, answer = done.stdout.splitlines()[1:]
     assert mark == MARK + _HERE.hex().encode()
