@@ -18,6 +18,8 @@ from pytest_kernelfs.machines.verdict import tail
 
 _NAME = "kernelfs-kernel"
 _THERE = "/var/tmp/kernelfs-kernel.deb"  # noqa: S108  (in a machine of our own)
+# dpkg unpacks no other.
+_FORMAT = tarfile.GNU_FORMAT
 _SEND_S = 300.0
 # An initial ramdisk is built there, which takes an emulated processor a minute or two.
 _INSTALL_S = 600.0
@@ -94,7 +96,7 @@ def build(kernel: Kernel, file: Path) -> None:
     The format: deb(5). Raises: InfrastructureError if there is no room for it.
     """
     control = io.BytesIO()
-    with tarfile.open(fileobj=control, mode="w:gz") as archive:
+    with tarfile.open(fileobj=control, mode="w:gz", format=_FORMAT) as archive:
         about = (
             f"Package: {_NAME}-{_package_part(kernel.release)}\n"
             f"Version: {kernel.version}\n"
@@ -123,7 +125,10 @@ def build(kernel: Kernel, file: Path) -> None:
 def _write_data(kernel: Kernel, path: Path) -> None:
     assert kernel.image is not None
     # The modules take most of it; the emulated machine unpacks little compression fastest.
-    with gzip.open(path, "wb", compresslevel=1) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
+    with (
+        gzip.open(path, "wb", compresslevel=1) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=_FORMAT) as archive,
+    ):
         for folder in ("./boot", "./lib", "./lib/modules"):
             _add_folder(archive, folder)
         _add(archive, f"./boot/vmlinuz-{kernel.release}", kernel.image.read_bytes(), 0o644)

@@ -20,6 +20,7 @@ def kernel(tmp_path: Path) -> Kernel:
     modules = tmp_path / "modules"
     (modules / "kernel").mkdir(parents=True)
     (modules / "kernel/a.ko").write_bytes(b"module")
+    (modules / ("long" * 40)).touch()
     for name in ("vmlinuz", "config"):
         (tmp_path / name).write_text(name)
     version = KernelVersion.parse("6.12.117")
@@ -42,6 +43,8 @@ def test_dpkg_reads_it(kernel: Kernel, tmp_path: Path) -> None:
     assert all("root/root" in line for line in listed.splitlines())
     for path in (f"boot/vmlinuz-{RELEASE}", f"boot/config-{RELEASE}", f"modules/{RELEASE}/kernel/a.ko"):
         assert path in listed
+    deb("-x", str(file), str(tmp_path / "root"))
+    assert (tmp_path / f"root/lib/modules/{RELEASE}/kernel/a.ko").read_bytes() == b"module"
     assert not list(tmp_path.glob("*.data"))
 
 
