@@ -37,10 +37,10 @@ class _Option(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(ctx)
-        return record and (record[0].split(f", {_LONG}")[0] + self._metavar_shown(ctx), record[1])
-
-    def _metavar_shown(self, ctx: click.Context) -> str:
-        return "" if self.is_flag else f" {self.make_metavar(ctx)}"
+        if record is None:
+            return None
+        shown = record[0].partition(f", {_LONG}")[0]
+        return (shown if self.is_flag else f"{shown} {self.metavar}", record[1])
 
 
 @dataclass(frozen=True)

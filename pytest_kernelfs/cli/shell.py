@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pytest_kernelfs.machines.machine import Machine
 
 # A machine that has no bash has a plainer shell.
-_SHELL = ["sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"]
+_SHELL = "command -v bash >/dev/null && exec bash {options}; exec sh"
 _TERMINFO = "/run/kernelfs/terminfo"
+_RC = "/run/kernelfs/bashrc"
 _CALL_TIMEOUT_S = 60.0
 
 
@@ -52,7 +53,7 @@ def shell(settings: KernelSettings, wanted: Wanted, spec: str | None) -> None:
 
 def _pipe(machine: Machine, folder: str) -> int:
     """Give the shell our input for commands."""
-    exchange = machine.exchange(attached.run, _SHELL, folder)
+    exchange = machine.exchange(attached.run, _command(), folder)
     with closing(Attachment(exchange, Input())) as attachment:
         return exit_code_of(attachment.serve()["rc"])
 
@@ -64,7 +65,9 @@ def _talk(machine: Machine, folder: str) -> int:
         "ends it; so does Ctrl-] three times, whatever state it is in",
         err=True,
     )
-    exchange = machine.exchange(attached.run, _SHELL, folder, _environment(machine), terminal.size())
+    _introduce(machine)
+    command = _command(f"--rcfile {_RC}")
+    exchange = machine.exchange(attached.run, command, folder, _environment(), terminal.size())
     with ExitStack() as stack:
         attachment = stack.enter_context(closing(Attachment(exchange, terminal.Keys())))
 
@@ -81,15 +84,27 @@ def _talk(machine: Machine, folder: str) -> int:
     return exit_code_of(rc)
 
 
-def _environment(machine: Machine) -> dict[str, str]:
-    """What the shell has to know of our terminal, and a prompt that tells the kernel."""
-    kernel = machine.kernel
-    term = os.environ.get("TERM", "dumb")
-    known = {"TERM": term, "HOME": HOME, "SHELL": "/bin/bash", "PS1": rf"({kernel.version}) \w \$ "}
-    description = terminal.description(term)
+def _command(options: str = "") -> list[str]:
+    return ["sh", "-c", _SHELL.format(options=options)]
+
+
+def _introduce(machine: Machine) -> None:
+    """Tell the machine what our terminal can do, and its shell a prompt that names the kernel."""
+    # What the machine's own shells read sets a prompt, too.
+    rc = f"[ -r ~/.bashrc ] && . ~/.bashrc\nPS1='({machine.kernel.version}) \\w \\$ '\n"
+    brought = [(_RC, rc.encode())]
+    description = terminal.description(_term())
     if description is not None:
         # Most machines know no terminal at all.
-        path = f"{_TERMINFO}/{term[0]}/{term}"
-        machine.call(files.put, path, description, 0o644, False, timeout=_CALL_TIMEOUT_S)
-        known["TERMINFO"] = _TERMINFO
-    return known
+        brought.append((f"{_TERMINFO}/{_term()[0]}/{_term()}", description))
+    for path, content in brought:
+        machine.call(files.put, path, content, 0o644, False, timeout=_CALL_TIMEOUT_S)
+
+
+def _environment() -> dict[str, str]:
+    # Where that folder lacks the terminal, the machine's own are looked at.
+    return {"TERM": _term(), "TERMINFO": _TERMINFO, "HOME": HOME, "SHELL": "/bin/bash"}
+
+
+def _term() -> str:
+    return os.environ.get("TERM", "dumb")
