@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import KernelfsWarning, ProviderUnavailable, Unsupported, UsageError
+from pytest_kernelfs.errors import (
+    InfrastructureError,
+    KernelfsWarning,
+    ProviderUnavailable,
+    Unsupported,
+    UsageError,
+)
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.accelerator import Accelerator
 from pytest_kernelfs.machines.admission import Admission
@@ -21,6 +27,10 @@ from pytest_kernelfs.machines.vagrant.commands import Commands
 from pytest_kernelfs.machines.vagrant.instance import Instance
 from pytest_kernelfs.machines.vagrant.machine import PROVIDER, VagrantMachine
 from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
+
+
+# The first may have been a host that was too busy.
+_MOST_FAILURES = 2
 
 
 @final
@@ -43,6 +53,7 @@ class VagrantProvider(PlainProvider):
         self._cache = Cache(settings.cache_root)
         self._settled: Accelerator | None = None
         self._refused: ProviderUnavailable | None = None
+        self._failures: dict[tuple[Kernel, MachineSpec], list[InfrastructureError]] = {}
         self._idle: tuple[tuple[Kernel, MachineSpec], Instance] | None = None
         self._in_use: dict[Instance, tuple[Kernel, MachineSpec]] = {}
 
@@ -105,13 +116,19 @@ class VagrantProvider(PlainProvider):
         self._idle = (wanted, instance)
 
     def _make(self, kernel: Kernel, spec: MachineSpec) -> Instance:
-        """A new machine. What is missing on this host is not tried again for every test."""
+        """A new machine. What cannot be had is not tried again, for minutes, for every test of the run."""
         if self._refused is not None:
             raise self._refused
+        failures = self._failures.setdefault((kernel, spec), [])
+        if len(failures) >= _MOST_FAILURES:
+            raise failures[-1]
         try:
             return self._make_anew(kernel, spec)
         except ProviderUnavailable as error:
             self._refused = error
+            raise
+        except InfrastructureError as error:
+            failures.append(error)
             raise
 
     def _make_anew(self, kernel: Kernel, spec: MachineSpec) -> Instance:

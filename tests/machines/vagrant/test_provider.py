@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.errors import ProviderUnavailable, UsageError
+from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.kernels.version import KernelVersion
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
@@ -53,6 +53,26 @@ def test_virtualbox_gets_no_kernel(tmp_path: Path) -> None:
         "KERNELFS_VM_NAME": "kernelfs-7-8-9",
         "KERNELFS_VM_TIMEOUT": "120",
     }
+
+
+def test_a_kernel_that_does_not_come_up_is_tried_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fail(_cache: object) -> Path:
+        tried.append(1)
+        raise InfrastructureError("it panicked")
+
+    monkeypatch.setattr(box, "home_with_box", fail)
+    made = provider(tmp_path)
+    for _ in range(4):
+        with pytest.raises(InfrastructureError, match="it panicked"):
+            made.start(KERNEL, MachineSpec(512 << 20, 1))
+    assert len(tried) == 2
+    with pytest.raises(InfrastructureError, match="it panicked"):
+        made.start(KERNEL, MachineSpec(1024 << 20, 1))
+    assert len(tried) == 3
 
 
 def test_what_is_missing_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
