@@ -28,7 +28,6 @@ from pytest_kernelfs.machines.vagrant.instance import Instance
 from pytest_kernelfs.machines.vagrant.machine import PROVIDER, VagrantMachine
 from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
 
-
 # The first may have been a host that was too busy.
 _MOST_FAILURES = 2
 
