@@ -10,12 +10,8 @@ from pytest_kernelfs.machines.tenant.access import Access, Unreachable
 def test_words_stay_apart_on_their_way() -> None:
     words = ["python3", "-c", "print('x y')\n"]
     assert Access("x", "here").command(words) == words
-    assert Access("x", "lab", ("incus", "exec", "lab", "--")).command(words)[:4] == [
-        "incus",
-        "exec",
-        "lab",
-        "--",
-    ]
+    prefix = ("incus", "exec", "lab", "--")
+    assert Access("x", "lab", prefix).command(words) == [*prefix, *words]
     shell = Access("x", "lab", ("ssh", "lab"), shell=True).command(words)
     assert shell == ["ssh", "lab", "python3", "-c", "'print('\"'\"'x y'\"'\"')\n'"]
 
