@@ -128,6 +128,21 @@ def test_it_can_be_ended(host: Host) -> None:
     assert host.wait() == {"rc": -signal.SIGKILL, "stuck": ""}
 
 
+def test_what_even_that_does_not_end_is_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(attached, "kill_group", killed.append)
+    monkeypatch.setattr(attached, "_GRACE_S", 0.2)
+    host.attach("echo $$; exec sleep 1000")
+    host.wait_for(b"\n")
+    host.tell(("end",))
+    result = host.wait()
+    (pid,) = killed
+    assert result["rc"] is None
+    assert result["stuck"].startswith(f"pid {pid} waits in ")
+    assert host.got() == f"{pid}\n".encode()
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_it_ends_when_the_host_goes(host: Host) -> None:
     host.attach("echo ready; sleep 100")
     host.wait_for(b"ready")
