@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pytest_kernelfs.machines.libvirt.api import explained, library, parse, words
@@ -12,8 +13,10 @@ from pytest_kernelfs.machines.libvirt.owner import Owner
 from pytest_kernelfs.machines.libvirt.storage import PREFIX, remove_pool
 
 
-def collect(connection: Connection) -> list[str]:
+def collect(connection: Connection, given_up: Collection[str] = ()) -> list[str]:
     """End the domains and remove the pools of owners that are gone; gives a line for each.
+
+    ``given_up`` are tokens of owners who say so themselves.
 
     Raises: InfrastructureError if libvirt cannot tell what is there.
     """
@@ -23,10 +26,11 @@ def collect(connection: Connection) -> list[str]:
         pools = [(pool, pool.name()) for pool in handle.listAllStoragePools()]
     removed = []
     for domain, name, token in domains:
-        if _is_abandoned(token, connection):
+        if token in given_up or _is_abandoned(token, connection):
             removed.append(_told(f"ended the domain {name}", destroy, domain))
     for pool, name in pools:
-        if name.startswith(PREFIX) and _is_abandoned(name.removeprefix(PREFIX), connection):
+        token = name.removeprefix(PREFIX) if name.startswith(PREFIX) else ""
+        if token in given_up or _is_abandoned(token, connection):
             removed.append(_told(f"removed the storage pool {name}", remove_pool, pool))
     return [f"{line} at {connection.uri}" for line in removed]
 

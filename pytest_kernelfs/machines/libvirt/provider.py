@@ -70,6 +70,8 @@ class LibvirtProvider(PlainProvider):
         self._open: Connection | None = None
         self._storage: Storage | None = None
         self._folders: list[Path] = []
+        self._socket_folder = ""
+        self._given_up: list[str] = []
         self._accelerator: Accelerator | None = None
         self._quick: dict[tuple[Kernel, MachineSpec], _Quick | None] = {}
         self._running: dict[str, LibvirtMachine] = {}
@@ -104,10 +106,15 @@ class LibvirtProvider(PlainProvider):
         if self._open is None or not self._open.alive:
             self._forget()
             self._open = Connection(self._uri)
+            if self._given_up:
+                leftovers.collect(self._open, self._given_up)
+                self._given_up.clear()
         return self._open
 
     def _forget(self) -> None:
-        """What was there over a connection that broke is for ``collect``: nobody knows what became of it."""
+        """What was there over a connection that broke is given up: nobody knows what became of it."""
+        if self._storage is not None:
+            self._given_up.append(self._owner.token)
         if self._open is not None:
             self._open.close()
         self._open = self._storage = None
@@ -169,8 +176,10 @@ class LibvirtProvider(PlainProvider):
         """A folder at the hypervisor with a short path."""
         if not self._connection().reads_our_files:
             return self._store().path
-        self._folders.append(lease.make_folder())
-        return str(self._folders[-1])
+        if not self._socket_folder:
+            self._folders.append(lease.make_folder())
+            self._socket_folder = str(self._folders[-1])
+        return self._socket_folder
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> LibvirtMachine:
         """A machine that was saved when it had booted, brought back; it boots if that is no slower."""
@@ -356,6 +365,7 @@ class LibvirtProvider(PlainProvider):
         try:
             if self._storage is not None and self._open is not None and self._open.alive:
                 self._storage.close()
+                self._storage = None
         except InfrastructureError as error:
             _warn(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
         finally:

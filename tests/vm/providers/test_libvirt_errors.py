@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from textwrap import dedent
 
 import pytest
 
-from tests.vm.inner import until
+from tests.vm.providers.hypervisor import URI
 from tests.vm.providers.libvirt_runs import OPTIONS, LibvirtRun
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
 DEATHS = """
-    import os, pathlib, signal
+    import os, pathlib, signal, subprocess
 
     def end_libvirtd():
         os.kill(int(pathlib.Path("/run/libvirt/self.pid").read_text()), signal.SIGKILL)
@@ -42,6 +43,13 @@ DEATHS = """
 
     def test_after_it_was_killed(vm):
         vm.run("true")
+
+    def test_libvirtd_is_started_again():
+        pathlib.Path("/run/libvirt/libvirt-sock").unlink()
+        subprocess.run(["libvirtd", "-d", "-p", "/run/libvirt/self.pid"], check=True)
+
+    def test_all_is_well(vm, disk):
+        vm.run("true", check=True)
 """
 
 
@@ -60,16 +68,11 @@ def test_each_death_has_its_verdict(libvirt: LibvirtRun) -> None:
     assert "QEMU crashed or was killed" in output or "QEMU failed" in output
     assert "the connection to libvirt at qemu:///system broke" in output
     assert "cannot connect to libvirt at qemu:///system" in output
-    until(lambda: not libvirt.hypervisor.machines(), "the end of the machine of a dead libvirtd")
-    # What only libvirtd can remove goes with the next run.
-    libvirt.hypervisor.start_daemon()
-    libvirt.write("def test_next(vm):\n    assert vm.run('true').succeeded\n")
-    code, output = libvirt.run(*OPTIONS, "-q")
-    assert code == 0, output
+    assert re.search(r"^PASSED .*test_all_is_well\b", output, re.MULTILINE), output
     assert libvirt.left() == []
 
 
-def test_what_a_killed_run_left_is_collected_by_the_next(libvirt: LibvirtRun) -> None:
+def test_what_a_killed_run_left_is_collected(libvirt: LibvirtRun) -> None:
     libvirt.write(
         "def test_long(vm, disk):\n    print('ready', flush=True)\n    vm.run('sleep 600', timeout=900)\n"
     )
@@ -80,9 +83,12 @@ def test_what_a_killed_run_left_is_collected_by_the_next(libvirt: LibvirtRun) ->
         os.kill(pid, signal.SIGKILL)
     run.communicate(timeout=30)
     assert libvirt.left() != []
-    libvirt.write("def test_next(vm):\n    assert vm.run('true').succeeded\n")
-    code, output = libvirt.run(*OPTIONS, "-q")
-    assert code == 0, output
+    command = [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(libvirt.cache), "gc"]
+    done = libvirt.hypervisor.run([*command, "--libvirt-uri", URI], env={"TMPDIR": str(libvirt.folder)})
+    assert re.search(r"^ended the domain kernelfs-\S+ at qemu:///system$", done.stdout, re.MULTILINE), (
+        done.stdout
+    )
+    assert re.search(r"^removed the storage pool kernelfs-\S+ at", done.stdout, re.MULTILINE), done.stdout
     assert libvirt.left() == []
 
 
