@@ -18,6 +18,7 @@ from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.vm import VM
 from tests.disks import Partition, tiny_root, write_gpt
 from tests.vm.inner import InnerRun
+from tests.vm.providers.libvirt_runs import OPTIONS, LibvirtRun
 from tests.vm.providers.sshd import SshdMachine
 
 FILES = {
@@ -118,3 +119,15 @@ def test_programs_and_shares_on_an_image(
         for machine in machines:
             machine.destroy()
         provider.close()
+
+
+@pytest.mark.usefixtures("newest_only")
+def test_everything_comes_to_machines_of_libvirt(libvirt: LibvirtRun, project: Path) -> None:
+    libvirt.write(TEST.replace("PROJECT", str(project)))
+    given = (
+        f"--kernelfs-share={project}:/opt/kernelfs-kit/project",
+        f"--override-ini=pythonpath={project}",
+    )
+    code, output = libvirt.run(*OPTIONS, *given, timeout=600)
+    assert code == 0, output
+    assert libvirt.left() == []
