@@ -150,8 +150,9 @@ class _Batch:
         self.size += len(content)
 
     def take(self) -> bytes:
+        """All that was added since the last time."""
         packed = pack(self._entries, self._contents)
-        self.__init__()  # type: ignore[misc]
+        self._entries, self._contents, self.size = [], [], 0
         return packed
 
 
