@@ -65,7 +65,7 @@ class Bounds:
             try:
                 hopeless = self._wait(process)
             except BaseException:
-                _end(process)
+                end_group(process, signal.SIGINT)
                 raise
             printed, complaint = _text(out), _text(err)
         if hopeless is not None:
@@ -80,7 +80,7 @@ class Bounds:
         while process.poll() is None:
             now = time.monotonic()
             if now > start + self.timeout:
-                _end(process)
+                end_group(process, signal.SIGINT)
                 return (
                     f"vagrant did not end within {self.timeout:g} s; if it was only slow, give it more time "
                     "with --kernelfs-boot-timeout SECONDS. It printed last:\n{printed}"
@@ -89,14 +89,15 @@ class Bounds:
                 looked = now
                 seen = self.watch()
                 if seen is not None:
-                    _end(process)
+                    end_group(process, signal.SIGINT)
                     return seen
             time.sleep(_POLL_S)
         return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGINT, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+def end_group(process: subprocess.Popen[bytes], politely: signal.Signals) -> None:
+    """End a process that leads its group, and the group: by that signal, and if it takes too long by force."""
+    for number, patience in ((politely, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         try:
             os.killpg(process.pid, number)
             process.wait(patience)

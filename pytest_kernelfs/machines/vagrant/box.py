@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable
 from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.vagrant.bounded import end_group
 from pytest_kernelfs.machines.vagrant.commands import Commands
 from pytest_kernelfs.machines.vagrant.places import plugins_of_user, shipped_folder
 from pytest_kernelfs.machines.verdict import tail
@@ -68,20 +69,22 @@ QUIET = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
 
 def _run_recipe(work: Path, box: Path) -> None:
     log = work / "log"
+    # Root's files go with the folder, whatever happens. Those of others have to lie where the subordinate
+    # users that they are made with may enter.
+    place = {"TMPDIR": str(work)} if os.geteuid() == 0 else {}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            guarded([str(shipped_folder() / _RECIPE), str(box)]),
+            guarded(["sh", str(shipped_folder() / _RECIPE), str(box)]),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env={**os.environ, "TMPDIR": str(work)},
+            env={**os.environ, **place},
             start_new_session=True,
         )
         try:
             code = process.wait(_BUILD_S)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process, signal.SIGTERM)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             code = -1

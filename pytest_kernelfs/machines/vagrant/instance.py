@@ -158,9 +158,11 @@ class Instance:
     def console(self) -> str:
         """What its serial console has printed; nothing where it is not kept."""
         try:
-            return self.place.console.read_text(errors="replace").replace("\r", "")
+            text = self.place.console.read_text(errors="replace")
         except OSError:
             return ""
+        # A machine that was put back goes on writing where it was, behind a hole.
+        return text.replace("\0", "").replace("\r", "")
 
     def _hopeless(self) -> str | None:
         """Why there is no use to wait for it longer, as far as its console tells."""
