@@ -96,7 +96,7 @@ class Bounds:
 
 
 def end_group(process: subprocess.Popen[bytes], politely: signal.Signals) -> None:
-    """End a process that leads its group, and the group: by that signal, and if it takes too long by force."""
+    """End a process and the group that it leads: by that signal, by force if it takes too long."""
     for number, patience in ((politely, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         try:
             os.killpg(process.pid, number)
