@@ -56,14 +56,13 @@ def test_cgroups_lie_where_systemd_lets_them(vm, cgroup_factory):
     assert child.read("memory.stat")["anon"] >= 0
 
 
-@pytest.fixture(scope="module")
-def checkpoint(prepare):
-    machine = prepare()
-    machine.vm.run("echo prepared > /etc/prepared", check=True)
-    return machine.checkpoint(filesystem=machine.xfs_factory(on=machine.disk_factory(size="512M")))
-
-
 class TestFromACheckpoint:
+    @pytest.fixture(scope="class")
+    def checkpoint(self, prepare):
+        machine = prepare()
+        machine.vm.run("echo prepared > /etc/prepared", check=True)
+        return machine.checkpoint(filesystem=machine.xfs_factory(on=machine.disk_factory(size="512M")))
+
     @pytest.mark.parametrize("number", range(2))
     def test_a_fork_has_what_was_prepared(self, checkpoint, vm, number):
         assert vm.run("cat /etc/prepared", check=True).stdout == "prepared\\n"
