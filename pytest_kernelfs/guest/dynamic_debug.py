@@ -57,8 +57,8 @@ def restore(sites: Sites) -> None:
 
 def set_back(sites: Sites) -> bool:
     """As ``restore``; False if they have those flags already."""
-    now = dict(_sites(_control()))
-    if all(now.get(tuple(site), flags) == flags for site, flags in sites):
+    now = {":".join(site): flags for site, flags in _sites(_control())}
+    if all(now.get(":".join(site), flags) == flags for site, flags in sites):
         return False
     restore(sites)
     return True

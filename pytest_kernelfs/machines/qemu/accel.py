@@ -44,7 +44,12 @@ def remembered_kvm_problem(qemu: Qemu, cache: Cache) -> str | None:
 
 def _memory(qemu: Qemu, cache: Cache) -> Memory:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    identity = {"boot": boot, "qemu": qemu.fingerprint, "user": os.getuid(), "kvm": _kvm_as_loaded()}
+    identity: dict[str, str | int] = {
+        "boot": boot,
+        "qemu": qemu.fingerprint,
+        "user": os.getuid(),
+        "kvm": _kvm_as_loaded(),
+    }
     return Memory(cache, f"{os.getuid()}-{qemu.version}", identity)
 
 
