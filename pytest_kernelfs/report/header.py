@@ -34,9 +34,16 @@ def _kernel_lines(run: Run) -> list[str]:
         ids = run.ids
     except KernelfsError as error:
         return [f"kernelfs: no kernel: {error}"]
-    how = "" if run.config.specs else ", which this host's release installs: no --kernel was given"
-    lines = [f"kernelfs: kernel {name}: {describe(candidate)}{how}" for name, candidate in ids.items()]
+    why = _why(run)
+    lines = [f"kernelfs: kernel {name}: {describe(candidate)}{why}" for name, candidate in ids.items()]
     return [*lines, *(f"kernelfs: {note}" for note in run.resolver.notes)]
+
+
+def _why(run: Run) -> str:
+    """Why this kernel, if the user did not say, and it is not what the machines run anyway."""
+    if run.config.specs or run.provider.own_kernel() is not None:
+        return ""
+    return ", which this host's release installs: no --kernel was given"
 
 
 def _machine_line(run: Run) -> str:

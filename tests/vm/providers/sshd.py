@@ -20,7 +20,7 @@ from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.qemu.process import guarded
 from pytest_kernelfs.tools import need
 
-_BOOT_S = 120.0
+_BOOT_S = 300.0
 _PAM_MODULE = "pam_permit.so"
 _SUDO_PARTS = Path("/usr/libexec/sudo")
 
