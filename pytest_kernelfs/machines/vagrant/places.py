@@ -24,6 +24,8 @@ from pytest_kernelfs.machines.vagrant.commands import Commands
 _RECORD = "record.json"
 _RUNS = "vagrant"
 _PUBLIC = "kernelfs-boot-"
+# Where the machine is known: whoever destroys it may have others in their environment.
+_INHERITED = ("VAGRANT_HOME", "LIBVIRT_DEFAULT_URI")
 # Where the project's folder "vagrant" is: in an installed package, and beside the package in a checkout.
 _PACKAGE = Path(__file__).parents[2]
 _SHIPPED = (_PACKAGE / "vagrant_files", _PACKAGE.parent / "vagrant")
@@ -84,10 +86,11 @@ class Place:
 
     def noted(self, env: Mapping[str, str]) -> Place:
         """The same with an environment; it is noted how to destroy the machine without its owner."""
-        record = {"public": str(self.public), "vagrantfile": str(self.vagrantfile), "env": dict(env)}
+        env = {**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env}
+        record = {"public": str(self.public), "vagrantfile": str(self.vagrantfile), "env": env}
         with explain_os_errors("note a machine", self.private):
             (self.private / _RECORD).write_text(json.dumps(record))
-        return replace(self, env=dict(env))
+        return replace(self, env=env)
 
     def remove(self) -> None:
         """Remove the files; the machine has to be gone."""
