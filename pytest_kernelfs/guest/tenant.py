@@ -106,16 +106,19 @@ class _Supervisor:
     def _bring_in(self, own: list[tenant_cgroups.Own]) -> int:
         """Start what answers the host; gives its process."""
         alive, held = os.pipe()
+        self._told, tell = os.pipe()
         child = os.fork()
         if not child:
             os.close(held)
+            os.close(self._told)
             os.close(self._lock)
             _forget_signals(self._wake)
             _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.read(alive, 1) != b".":
                 os._exit(1)  # the supervisor was killed before it could be told of
-            _become_agent(own, self._namespaces)
+            _become_agent(own, self._namespaces, tell)
         os.close(alive)
+        os.close(tell)
         os.write(held, b".")
         os.close(held)
         return child
@@ -125,6 +128,7 @@ class _Supervisor:
         poller = select.poll()
         poller.register(0, select.POLLRDHUP)
         poller.register(self._woken, select.POLLIN)
+        poller.register(self._told, select.POLLIN)
         while True:
             happened = dict(poller.poll())
             pid = 1
@@ -133,14 +137,16 @@ class _Supervisor:
                 if pid == child:
                     self._agent = 0  # its number may be another's from now on
                     return _how_it_ended(status)
+            if happened.get(self._told, 0) & select.POLLIN:
+                return _how_it_ended(int(os.read(self._told, 16)))
             if 0 in happened or _told_to_end(self._woken):
                 return ""
 
     def _leave(self, ended: str) -> NoReturn:
         # As long as they are there: which these are can be told by where they lie.
-        view = f"/proc/{self._agent}/mountinfo" if self._namespaces else "/proc/self/mountinfo"
-        our_loops = list(loops.ours(journal.entries(), view))
-        self._removed += tidy.hurry(journal.entries())
+        seen_by = self._agent if self._namespaces else os.getpid()
+        our_loops = list(loops.ours(journal.entries(), f"/proc/{seen_by}/mountinfo"))
+        self._removed += tidy.hurry(journal.entries(), seen_by)
         left = tidy.end_children(_PATIENCE_S)
         removed, more = tidy.tidy(journal.entries(), our_loops, _PATIENCE_S)
         if not more:
@@ -154,8 +160,8 @@ class _Supervisor:
         os._exit(0)
 
 
-def _become_agent(own: list[tenant_cgroups.Own], namespaces: bool) -> NoReturn:
-    """Be where the tests are, tell the host, and serve it."""
+def _become_agent(own: list[tenant_cgroups.Own], namespaces: bool, tell: int) -> NoReturn:
+    """Be where the tests are, tell the host, and serve it; ``tell`` leads to the supervisor."""
     try:
         init.set_environment()
         os.chdir("/")
@@ -166,28 +172,38 @@ def _become_agent(own: list[tenant_cgroups.Own], namespaces: bool) -> NoReturn:
         _answer({"error": str(error)})
         os._exit(0)
     if namespaces:
-        _serve_from_a_child(facts)
+        _serve_from_a_child(facts, tell)
+    os.close(tell)
     _answer(facts)
     conversation.converse_and_exit(conversation.DescriptorIO(0, 1), _log)
 
 
-def _serve_from_a_child(facts: dict[str, Any]) -> NoReturn:
-    """As the first process of the namespace: take in the orphans of the tests, which end with it."""
+def _serve_from_a_child(facts: dict[str, Any], tell: int) -> NoReturn:
+    """As the first process of the namespace: take in the orphans of the tests, which end with it.
+
+    When the agent has ended, the namespaces are still needed to see what is in the way of the others' end:
+    the supervisor is told, and ends this process.
+    """
     agent = os.fork()
     if not agent:
+        os.close(tell)
         _answer(facts)
         conversation.converse_and_exit(conversation.DescriptorIO(0, 1), _log)
     while True:
-        pid, status = os.wait()
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            signal.pause()
+            continue
         if pid == agent:
-            os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+            os.write(tell, str(status).encode())
 
 
 def _how_it_ended(status: int) -> str:
     """In words, if it did not end by itself because the host had hung up."""
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) - 128
-    if number <= 0:
+    if not os.WIFSIGNALED(status):
         return ""
+    number = os.WTERMSIG(status)
     try:
         return f"was ended by {signal.Signals(number).name}"
     except ValueError:

@@ -30,6 +30,7 @@ from pytest_kernelfs.guest.dispatch import GuestError
 _THAW = 0xC0045878
 _DETACH = 2
 _POLL_S = 0.01
+_LEAST_S = 0.5
 # Sysctls that are of a namespace: after it has gone, these names are those of the machine.
 _OF_NAMESPACES = (
     *("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem"),
@@ -50,7 +51,9 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
     work = _Work(entries)
     work.undo("throttle", "throttle of {1}", _lift)
     apart = "namespaces" in work.kinds
-    work.undo("cgroup", "processes in {}", _kill, patience)
+    deadline = time.monotonic() + patience
+    folders = [folder for (folder,) in work.kinds.get("cgroup", ())]
+    work.attempt("processes in the tests' cgroups", _kill, folders, patience)
     work.undo("trace", "trace {}", tracing.drop)
     work.undo("debug", "debug messages", dynamic_debug.set_back)
     work.undo("parameter", "parameter {1} of {0}", _set_back_parameter)
@@ -61,9 +64,9 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
     for place, _ in work.kinds.get("place", ()) if not apart else ():
         for point in _mounts_at(place):
             work.attempt(f"mount on {point}", _umount, point, point not in (place, tracing.OWN))
-    _remove_devices(work, our_loops, time.monotonic() + patience)
+    _remove_devices(work, our_loops, deadline)
     work.undo("write cache", "write cache in {}", _set_back)
-    work.undo("cgroup", "cgroups in {}", _remove_cgroups, patience)
+    work.undo("cgroup", "cgroups in {}", _remove_cgroups, deadline)
     work.undo("controller", "controller {1}", _take_back)
     work.undo("file", "file {}", _unlink)
     work.undo("link", "link {}", _remove_link)
@@ -71,10 +74,17 @@ def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) ->
     return work.removed, work.left
 
 
-def hurry(entries: list[journal.Entry]) -> list[str]:
-    """Lift the limits of disks: what is dirty shall not keep up what ends now; gives which there were."""
+def hurry(entries: list[journal.Entry], agent: int) -> list[str]:
+    """Let go on what waits: no process ends that waits for a slow, suspended or frozen disk.
+
+    File systems are looked for where the process ``agent`` sees them. Gives what there was to do.
+    """
     work = _Work(entries)
     work.undo("throttle", "throttle of {1}", _lift)
+    work.undo("dm", "device {}", _resume)
+    for place, _ in work.kinds.get("place", ()):
+        for point in _mounts_at(place, f"/proc/{agent}/mountinfo"):
+            work.attempt(f"freeze of {point}", _thaw, f"/proc/{agent}/root{point}")
     return work.removed
 
 
@@ -106,8 +116,8 @@ class _Work:
             self.left.append(f"{called} ({error})")
 
 
-def _kill(folder: str, patience: float) -> bool:
-    return cgroup_processes.kill([folder], patience) > 0
+def _kill(folders: list[str], patience: float) -> bool:
+    return bool(folders) and cgroup_processes.kill(folders, patience) > 0
 
 
 def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  # noqa: ARG001  (names it)
@@ -145,25 +155,32 @@ def _resume(name: str) -> bool:
     return False
 
 
-def _mounts_at(place: str) -> Iterator[str]:
-    """What is mounted there and below, the latest first."""
-    with open("/proc/self/mountinfo", errors="replace") as file:
-        points = [line.split(" ")[4].encode().decode("unicode_escape") for line in file]
+def _mounts_at(place: str, mounts: str = "/proc/self/mountinfo") -> Iterator[str]:
+    """What is mounted there and below, the latest first; nothing if that view of the mounts has gone."""
+    try:
+        with open(mounts, errors="replace") as file:
+            points = [line.split(" ")[4].encode().decode("unicode_escape") for line in file]
+    except OSError:
+        points = []
     return (point for point in reversed(points) if (point + "/").startswith(place + "/"))
 
 
-def _umount(point: str, of_tests: bool) -> bool:
+def _thaw(point: str) -> bool:
     try:
         handle = os.open(point, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
-        pass  # its file system was shut down: it cannot be frozen either
-    else:
-        try:
-            fcntl.ioctl(handle, _THAW, 0)
-        except OSError:
-            pass  # it was not frozen
-        finally:
-            os.close(handle)
+        return False  # its file system was shut down: it cannot be frozen either
+    try:
+        fcntl.ioctl(handle, _THAW, 0)
+    except OSError:
+        return False  # it was not frozen
+    finally:
+        os.close(handle)
+    return True
+
+
+def _umount(point: str, of_tests: bool) -> bool:
+    _thaw(point)
     try:
         syscalls.umount(point)
     except OSError:
@@ -231,12 +248,12 @@ def _lift(path: str, device: str) -> bool:
     return True
 
 
-def _remove_cgroups(folder: str, patience: float) -> bool:
+def _remove_cgroups(folder: str, deadline: float) -> bool:
     """True if tests left any in it."""
     if not os.path.isdir(folder):
         return False
     inside = [name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}")]
-    cgroups.remove([folder], patience)
+    cgroups.remove([folder], max(deadline - time.monotonic(), _LEAST_S))
     return bool(set(inside) - {"agent"})
 
 

@@ -103,7 +103,7 @@ def test_an_ordinary_user_has_nothing_to_collect(folder: Path, monkeypatch: pyte
         (0, ""),
         (1 << 8, ""),
         (signal.SIGKILL, "was ended by SIGKILL"),
-        ((128 + signal.SIGSEGV) << 8, "was ended by SIGSEGV"),
+        (signal.SIGSEGV, "was ended by SIGSEGV"),
         (64 + 50, "was ended by signal 114"),
     ],
 )

@@ -76,7 +76,7 @@ def test_files_limits_and_folders_go(tmp_path: Path) -> None:
 def test_limits_of_version_2_are_lifted_in_its_words(tmp_path: Path) -> None:
     limits = tmp_path / "io.max"
     limits.write_text("7:3 rbps=max wbps=1000 riops=max wiops=max\n")
-    assert tidy.hurry([["throttle", str(limits), "7:3"]]) == ["throttle of 7:3"]
+    assert tidy.hurry([["throttle", str(limits), "7:3"]], 0) == ["throttle of 7:3"]
     assert limits.read_text() == "7:3 rbps=max wbps=max riops=max wiops=max"
 
 

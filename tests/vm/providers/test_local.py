@@ -23,7 +23,7 @@ from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.resources.sysctl import Sysctl
-from tests.vm.providers.here import Traces, processes_with
+from tests.vm.providers.here import Traces, processes_with, until
 
 pytestmark = pytest.mark.usefixtures("this_host")
 MIB = 1 << 20
@@ -152,6 +152,23 @@ def use_much(resources: Resources) -> None:
         CgroupFactory(resources)(version=1, controllers=["pids"]).create("child")
     except GuestCommandError:
         CgroupFactory(resources)(version=2, controllers=["pids"]).create("child")
+
+
+def test_what_waits_for_a_frozen_or_slow_disk_ends_too(machine: TenantMachine) -> None:
+    resources = Resources(VM(machine))
+    frozen = filesystems(resources)("ext4", on=LoopDeviceFactory(resources)(size="64M"))
+    slow = filesystems(resources)("ext4", on=DiskFactory(resources)(size="128M", write_bps="64K"))
+    slow.write("dirty", "16M")
+    here = resources.vm
+    here.run(["fsfreeze", "-f", frozen.path], check=True)
+    here.run(f"setsid dd if=/dev/zero of={frozen.path}/x bs=1M count=1 > /dev/null 2>&1 &", check=True)
+    until("a writer in state D", lambda: "percpu_rwsem" in here.run("cat /proc/[0-9]*/wchan").stdout)
+    traces = Traces.of(machine.pid)
+    start = time.monotonic()
+    machine.destroy()
+    assert time.monotonic() - start < 8.0
+    assert f"freeze of {frozen.path}" in machine.leftovers
+    traces.assert_nothing_remains()
 
 
 def test_sysctls_of_namespaces_are_not_set_outside(machine: TenantMachine) -> None:

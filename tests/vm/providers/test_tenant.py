@@ -122,7 +122,9 @@ def test_what_a_killed_supervisor_left_is_taken_down_by_the_next(tmp_path: Path)
         first.destroy()
     second = Cell(tmp_path).enter()
     second.destroy()
-    assert any(text.startswith("from a run before: processes in ") for text in second.leftovers)
+    assert any(
+        text.startswith("from a run before: processes in the tests' cgroups") for text in second.leftovers
+    )
     assert not processes_with("47110818")
     traces.assert_nothing_remains()
 
