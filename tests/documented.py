@@ -11,7 +11,9 @@ import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # The tutorial is left out: it shows what a failure looks like.
-MORE = tuple(DOCS / f"{name}.md" for name in ("fixtures", "markers", "sharing", "testinfra"))
+MORE = tuple(
+    DOCS / f"{name}.md" for name in ("fixtures", "markers", "sharing", "testinfra", "providers/images")
+)
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
