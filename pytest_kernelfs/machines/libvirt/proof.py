@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ from pytest_kernelfs.machines.libvirt.ending import end_domain
 from pytest_kernelfs.machines.libvirt.streams import ConsoleStream
 
 _POLL_S = 0.01
+_LONGEST = 80
 _NO_KVM = "the hypervisor offers no KVM"
 
 
@@ -67,7 +69,7 @@ def _try(connection: Connection, make: Callable[[str], str]) -> str:
         domain.resume()
         reached = _reaches(console, ended)
     except libvirt.libvirtError as error:
-        return f"KVM is offered, but a guest on it fails: {words(error)}"
+        return f"KVM is offered, but a guest on it fails: {brief(words(error))}"
     finally:
         connection.forget(name)
         end_domain(connection, name)
@@ -78,6 +80,13 @@ def _try(connection: Connection, make: Callable[[str], str]) -> str:
     if ended.is_set():
         return "KVM is offered, but a guest on it stopped silently"
     return f"KVM is offered, but a guest on it did not boot within {DEADLINE_S:g} s"
+
+
+def brief(text: str) -> str:
+    """What QEMU complained of first, out of all that libvirt says."""
+    match = re.search(r"qemu-system-\w+: (.*?)(?: qemu-system-\w+: |$)", text)
+    said = match[1] if match else text
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
 
 
 def _reaches(console: ConsoleStream, ended: Any) -> bool:

@@ -154,6 +154,8 @@ class LibvirtProvider(PlainProvider):
     def _plan(self, kernel: Kernel, spec: MachineSpec, name: str, accel: str, initramfs: str) -> Plan:
         if kernel.image is None:
             raise UsageError(f"the provider libvirt boots kernels, and {kernel.source} has no image to boot")
+        # Its owner is named like its storage.
+        self._store()
         number = next(self._numbers)
         return Plan(
             name=f"kernelfs-{self._owner.process.pid}-{number}-{name[:8]}",
