@@ -33,6 +33,7 @@ def hypervisor() -> Iterator[Hypervisor]:
 @pytest.fixture
 def libvirt(hypervisor: Hypervisor, kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[LibvirtRun]:
     """Whole runs of pytest beside that libvirtd."""
+    pytest.importorskip("libvirt", reason="libvirt-python is missing: run 'kernelfs setup --for-tests'")
     with libvirt_run(hypervisor, request.config.stash[RUN].config.cache_root, kernel.release) as run:
         yield run
 
