@@ -101,6 +101,7 @@ def test_an_image_with_systemd_serves_tests(
     before = hashlib.sha256(image.read_bytes()).digest()
     inner.write(INNER)
     cache = request.config.stash[RUN].config.cache_root
-    code, output = inner.run(f"--kernelfs-image={image}", f"--kernelfs-cache={cache}", "-vv")
+    options = [f"--kernelfs-image={image}", f"--kernelfs-cache={cache}", "--kernelfs-boot-timeout=240", "-vv"]
+    code, output = inner.run(*options)
     assert code == 0, output
     assert hashlib.sha256(image.read_bytes()).digest() == before
