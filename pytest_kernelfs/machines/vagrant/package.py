@@ -29,26 +29,22 @@ _ARGUMENTS = " ".join(word for word in KERNEL_ARGUMENTS.split() if not word.star
 # As Debian's own kernel packages do, and then this kernel is made the one to boot, by its menu entry.
 _POSTINST = """#!/bin/sh
 set -e
-depmod {release}
 # A ramdisk for this machine's hardware alone: one for all takes an emulated processor many minutes.
 mkdir -p /etc/initramfs-tools/conf.d
 echo MODULES=dep >/etc/initramfs-tools/conf.d/zz-kernelfs
 DEB_MAINT_PARAMS=configure run-parts --report --exit-on-error --arg={release} --arg=/boot/vmlinuz-{release} \\
     /etc/kernel/postinst.d
-choose() {{
-    mkdir -p /etc/default/grub.d
-    cat >/etc/default/grub.d/zz-kernelfs.cfg <<END
+# Those scripts have updated the menu.
+entry=$(grep -o "gnulinux-{release}-advanced-[^']*" /boot/grub/grub.cfg | head -n 1)
+test -n "$entry" || {{ echo "the menu of GRUB has no entry for {release}" >&2; exit 1; }}
+mkdir -p /etc/default/grub.d
+cat >/etc/default/grub.d/zz-kernelfs.cfg <<END
 GRUB_DISABLE_SUBMENU=y
 GRUB_TIMEOUT=0
 GRUB_CMDLINE_LINUX="\\$GRUB_CMDLINE_LINUX {arguments}"
-GRUB_DEFAULT="$1"
+GRUB_DEFAULT="$entry"
 END
-    update-grub
-}}
-choose 0
-entry=$(grep -o "gnulinux-{release}-advanced-[^']*" /boot/grub/grub.cfg | head -n 1)
-test -n "$entry" || {{ echo "the menu of GRUB has no entry for {release}" >&2; exit 1; }}
-choose "$entry"
+update-grub
 """
 
 
