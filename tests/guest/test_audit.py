@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import audit, kmsg
+from pytest_kernelfs.guest import audit, holders, journal, kmsg
 
 
 def record(text: str, level: int = 4, seq: int = 0) -> dict[str, Any]:
@@ -127,3 +129,29 @@ def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.Monk
     monkeypatch.setattr(kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
     assert audit.review(70, [], False, 0.0)["lost"] == 20
     assert audit.review(100, [], False, 0.0) == {"log": [], "lost": 0, "taint": 0, "leaks": []}
+
+
+def test_on_a_machine_that_others_use_only_what_is_of_tests_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_handle", -1)
+    journal.begin(str(tmp_path / "journal"))
+    try:
+        journal.note("netns", "ours")
+        monkeypatch.setattr(audit, "_NAMED_NAMESPACES", f"{tmp_path}/netns/")
+        for name in ("ours", "theirs"):
+            (tmp_path / "netns" / name).mkdir(parents=True)
+        found = [name for name in audit.state() if "process" not in name]
+        assert [name for name in found if name.startswith("network namespace")] == ["network namespace: ours"]
+        mounts = [name.split(" on ")[1] for name in found if name.startswith("mount: ")]
+        assert all((point.split(" ")[0] + "/").startswith(audit._PLACES) for point in mounts)
+        assert not [name for name in found if name.startswith(("file system still", "loop device"))]
+    finally:
+        os.close(journal._handle)
+
+
+def test_who_was_started_by_whom_is_known() -> None:
+    assert holders.descends(os.getpid(), os.getppid())
+    assert holders.descends(os.getpid(), os.getpid())
+    assert not holders.descends(os.getppid(), os.getpid())
+    assert not holders.descends(1 << 30, os.getpid())
