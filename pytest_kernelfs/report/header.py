@@ -41,7 +41,7 @@ def _kernel_lines(run: Run) -> list[str]:
 
 def _why(run: Run) -> str:
     """Why this kernel, if the user did not say, and it is not what the machines run anyway."""
-    if run.config.specs or run.provider.own_kernel() is not None:
+    if run.config.specs or _runs_already(run):
         return ""
     return ", which this host's release installs: no --kernel was given"
 
@@ -50,6 +50,12 @@ def _machine_line(run: Run) -> str:
     config = run.config
     try:
         provider, isolation = run.provider.describe(), run.isolation
+        size = "" if _runs_already(run) else f", memory {config.memory >> 20}M, cpus {config.cpus}"
     except KernelfsError as error:
         return f"kernelfs: no machines: {error}"
-    return f"kernelfs: {provider}; isolation {isolation}, memory {config.memory >> 20}M, cpus {config.cpus}"
+    return f"kernelfs: {provider}; isolation {isolation}{size}"
+
+
+def _runs_already(run: Run) -> bool:
+    """Whether the machines are there before us, with a kernel and a size of their own."""
+    return run.provider.own_kernel() is not None

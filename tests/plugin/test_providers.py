@@ -70,7 +70,9 @@ def test_it_is_not_made_unless_it_is_chosen(cloud: Runner) -> None:
 def test_its_own_kernel_may_be_asked_for(cloud: Runner, spec: str) -> None:
     result = cloud(TESTS, *CLOUD, "--kernel", spec)
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["kernelfs: kernel 6.5.3: 6.5.3-own (a cloud)"])
+    result.stdout.fnmatch_lines(
+        ["kernelfs: kernel 6.5.3: 6.5.3-own (a cloud)", "kernelfs: a cloud; isolation session"]
+    )
 
 
 @pytest.mark.parametrize("spec", ["6.1", "6.5.4", "6.5,6.1", "debian:sid"])
