@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from pytest_kernelfs.guest import dying, syscalls
+from pytest_kernelfs.guest import attributes, dying, syscalls
 from pytest_kernelfs.guest.cgroup_processes import all_pids, describe, kill
 from pytest_kernelfs.guest.dispatch import GuestError
 
@@ -204,7 +204,7 @@ def _enable_one(path: str, controller: str) -> None:
             f"it has {', '.join(_available()) or 'none'}"
         )
     try:
-        _write(path + "/cgroup.subtree_control", "+" + controller)
+        attributes.write(path + "/cgroup.subtree_control", "+" + controller)
     except OSError as error:
         inside = all_pids([path], below=False)
         if error.errno == errno.EBUSY and inside:
@@ -224,7 +224,7 @@ def restore(before: list[str]) -> None:
     for controller in _words(top + "/cgroup.subtree_control"):
         if controller not in before:
             try:
-                _write(top + "/cgroup.subtree_control", "-" + controller)
+                attributes.write(top + "/cgroup.subtree_control", "-" + controller)
             except OSError as error:
                 raise GuestError(f"cannot take {controller} back from {top}: {error.strerror}") from None
 
@@ -278,7 +278,7 @@ def write(path: str, text: str, device: str = "") -> None:
         number = os.stat(device).st_rdev
         text = f"{os.major(number)}:{os.minor(number)} {text}"
     try:
-        _write(path, text)
+        attributes.write(path, text)
     except FileNotFoundError:
         _say_absent(path)
     except OSError as error:
@@ -335,11 +335,3 @@ def _words(path: str) -> list[str]:
             return file.read().split()
     except OSError:
         return []
-
-
-def _write(path: str, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)

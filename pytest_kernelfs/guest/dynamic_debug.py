@@ -6,7 +6,7 @@ import os
 import re
 from typing import List, Tuple  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import journal
+from pytest_kernelfs.guest import attributes, journal
 from pytest_kernelfs.guest.dispatch import GuestError
 
 # fs/xfs/xfs_log.c:123 [xfs]xfs_log_force =p "text\012"
@@ -27,7 +27,7 @@ def apply(query: str) -> Sites:
     control = _control()
     before = _sites(control)
     try:
-        _write(control, query)
+        attributes.write(control, query)
     except OSError as error:
         raise GuestError(f"dynamic debug: the query {query!r} was refused: {error.strerror}") from None
     after = dict(_sites(control))
@@ -48,10 +48,10 @@ def restore(sites: Sites) -> None:
     for (module, file, line, function), flags in sites:
         batch.append(f"module {module} file {file} line {line} func {function} ={flags}")
         if sum(map(len, batch)) > _MOST_BYTES:
-            _write(control, "\n".join(batch))
+            attributes.write(control, "\n".join(batch))
             batch.clear()
     if batch:
-        _write(control, "\n".join(batch))
+        attributes.write(control, "\n".join(batch))
     journal.forget("debug", sites)
 
 
@@ -75,11 +75,3 @@ def _sites(control: str) -> Sites:
     with open(control, errors="replace") as file:
         found = (_SITE.match(line) for line in file)
         return [((match[3], match[1], match[2], match[4]), match[5]) for match in found if match]
-
-
-def _write(path: str, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)

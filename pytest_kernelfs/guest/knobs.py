@@ -6,7 +6,7 @@ import errno
 import os
 from typing import NoReturn
 
-from pytest_kernelfs.guest import journal
+from pytest_kernelfs.guest import attributes, journal
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _SYSCTLS = "/proc/sys"
@@ -55,10 +55,10 @@ def write_sysctls(changes: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
         for was in before:
             journal.note("sysctl", *was)
         try:
-            _write(_sysctl_path(name), value)
+            attributes.write(_sysctl_path(name), value)
         except OSError as error:
             for _, earlier, old in undo:
-                _write(_sysctl_path(earlier), old)
+                attributes.write(_sysctl_path(earlier), old)
             raise GuestError(f"sysctl {name} = {value!r} was refused: {_reason(error)}") from None
         undo[:0] = before
     return undo
@@ -70,7 +70,7 @@ def restore_sysctls(values: list[tuple[str, str]]) -> None:
         path = _sysctl_path(name)
         try:
             if os.path.exists(path):
-                _write(path, value)
+                attributes.write(path, value)
         except OSError as error:
             raise GuestError(f"sysctl {name} could not be set back to {value!r}: {_reason(error)}") from None
 
@@ -110,7 +110,7 @@ def _no_such_sysctl(name: str) -> NoReturn:
 
 def drop_caches(what: int) -> None:
     """1: the page cache, 2: dentries and inodes, 3: both. Dirty pages stay."""
-    _write(f"{_SYSCTLS}/vm/drop_caches", str(what))
+    attributes.write(f"{_SYSCTLS}/vm/drop_caches", str(what))
 
 
 def read_parameter(module: str, name: str) -> str:
@@ -126,7 +126,7 @@ def write_parameter(module: str, name: str, value: str) -> str:
     before = read_parameter(module, name)
     journal.note("parameter", module, name, before)
     try:
-        _write(_parameter_path(module, name), value)
+        attributes.write(_parameter_path(module, name), value)
     except OSError as error:
         hint = (
             f"; it can be given only while the module is loaded: vm.modprobe({module!r}, {name}=…)"
@@ -175,12 +175,3 @@ def _reason(error: OSError) -> str:
 def _read(path: str) -> str:
     with open(path) as file:
         return file.read().strip()
-
-
-def _write(path: str, text: str) -> None:
-    """In one write(2), as such files ask for."""
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)

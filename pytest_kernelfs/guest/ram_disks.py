@@ -8,7 +8,7 @@ import glob
 import os
 import time
 
-from pytest_kernelfs.guest import journal, syscalls
+from pytest_kernelfs.guest import attributes, journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 _CONFIGFS = "/sys/kernel/config"
@@ -49,7 +49,7 @@ def remove_null_blk(name: str) -> bool:
     """Remove a null_blk device; False if it is gone already."""
     folder = f"{_NULL_BLK}/{name}"
     try:
-        _write(folder + "/power", "0")
+        attributes.write(folder + "/power", "0")
         os.rmdir(folder)
     except FileNotFoundError:
         return False
@@ -86,8 +86,8 @@ def remove_zram(path: str, patience: float = 2.0) -> bool:
         if not os.path.isdir(folder):
             return False
         try:
-            _write(folder + "/reset", "1")
-            _write(_ZRAM_CONTROL + "/hot_remove", name[len("zram") :])
+            attributes.write(folder + "/reset", "1")
+            attributes.write(_ZRAM_CONTROL + "/hot_remove", name[len("zram") :])
             journal.forget("zram", path)
             return True
         except OSError as error:
@@ -156,7 +156,7 @@ def unload(module: str, patience: float = 2.0) -> bool:
 
 def _set_algorithm(folder: str, algorithm: str) -> None:
     try:
-        _write(folder + "/comp_algorithm", algorithm)
+        attributes.write(folder + "/comp_algorithm", algorithm)
     except OSError:
         known = _get(folder + "/comp_algorithm").replace("[", "").replace("]", "")
         raise GuestError(
@@ -167,21 +167,12 @@ def _set_algorithm(folder: str, algorithm: str) -> None:
 
 def _set(folder: str, key: str, value: str, what: str) -> None:
     try:
-        _write(f"{folder}/{key}", value)
+        attributes.write(f"{folder}/{key}", value)
     except FileNotFoundError:
         known = ", ".join(sorted(os.listdir(folder)))
         raise GuestError(f"{what} of this kernel has no attribute {key!r}; it has: {known}") from None
     except OSError as error:
         raise GuestError(f"{what} refused {key}={value}: {error.strerror}") from None
-
-
-def _write(path: str, text: str) -> None:
-    # Without O_CREAT: an attribute that is not there is to be told as such.
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)
 
 
 def _get(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pytest_kernelfs.guest import cgroups, journal, meminfo, tenant_disks
+from pytest_kernelfs.guest import attributes, cgroups, journal, meminfo, tenant_disks
 
 # In version 2, what gives controllers to its children holds no processes itself.
 AGENT = "agent"
@@ -77,7 +77,7 @@ def _give_controllers(root: str) -> None:
         if controller not in given:
             journal.note("controller", f"{root}/cgroup.subtree_control", controller)
             try:
-                _write(root + "/cgroup.subtree_control", "+" + controller)
+                attributes.write(root + "/cgroup.subtree_control", "+" + controller)
             except OSError:
                 continue  # a test that wants it is told
 
@@ -90,7 +90,7 @@ def _words(path: str) -> list[str]:
 def enter(own: list[Own]) -> None:
     """Bring this process into them all."""
     for each in own:
-        _write(each.folder + "/cgroup.procs", "0")
+        attributes.write(each.folder + "/cgroup.procs", "0")
 
 
 def settle(own: list[Own]) -> None:
@@ -100,7 +100,7 @@ def settle(own: list[Own]) -> None:
     """
     for each in own:
         if each.version == 2:
-            _write(f"{each.folder}/{AGENT}/cgroup.procs", "0")
+            attributes.write(f"{each.folder}/{AGENT}/cgroup.procs", "0")
             cgroups.settle(each.folder, AGENT)
             if os.path.exists(each.folder + "/io.max"):
                 tenant_disks.slow_down(2, each.folder)
@@ -118,11 +118,3 @@ def count_dirty(folder: str) -> None:
     path = folder + "/memory.stat"
     if os.path.exists(path):
         meminfo.count_in(path)
-
-
-def _write(path: str, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)

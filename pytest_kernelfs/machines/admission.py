@@ -11,7 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
@@ -38,6 +39,15 @@ class Slot:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+    @contextmanager
+    def given_back_on_failure(self) -> Iterator[Slot]:
+        """Give it back if the block fails."""
+        try:
+            yield self
+        except BaseException:
+            self.release()
+            raise
 
 
 # For a machine whose room somebody else holds.

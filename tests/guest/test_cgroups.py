@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import cgroup_processes, cgroups, commands, dying, syscalls
+from pytest_kernelfs.guest import attributes, cgroup_processes, cgroups, commands, dying, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
@@ -32,7 +32,7 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
         Path(path).write_text(text)
 
-    monkeypatch.setattr(cgroups, "_write", write)
+    monkeypatch.setattr(attributes, "write", write)
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_processes_in_the_way_are_named(top: Path, monkeypatch: pytest.MonkeyPat
     def refuse(path: str, text: str) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", path)
 
-    monkeypatch.setattr(cgroups, "_write", refuse)
+    monkeypatch.setattr(attributes, "write", refuse)
     with pytest.raises(GuestError, match=rf"holds processes \({os.getpid()} \(.*move_processes=True"):
         cgroups.enable(str(full), ["memory"])
 
@@ -135,7 +135,7 @@ def test_a_refused_value_is_told_with_the_kernels_reason(top: Path, monkeypatch:
     def refuse(path: str, text: str) -> None:
         raise OSError(errno.EINVAL, "Invalid argument", path)
 
-    monkeypatch.setattr(cgroups, "_write", refuse)
+    monkeypatch.setattr(attributes, "write", refuse)
     with pytest.raises(GuestError, match=r"refuses 'soon' in .*memory.max: Invalid argument"):
         cgroups.write_all([[f"{top}/memory.max", "soon", ""]])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import dynamic_debug
+from pytest_kernelfs.guest import attributes, dynamic_debug
 from pytest_kernelfs.guest.dispatch import GuestError
 
 OFF = (
@@ -25,14 +25,12 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_changed_is_given_with_its_former_flags(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        dynamic_debug, "_write", lambda path, query: control.write_text(OFF.replace("=_", "=p"))
-    )
+    monkeypatch.setattr(attributes, "write", lambda path, query: control.write_text(OFF.replace("=_", "=p")))
     assert dynamic_debug.apply("module xfs +p") == [(("xfs", "fs/xfs/xfs_log.c", "12", "xfs_force"), "_")]
 
 
 def test_a_query_that_changes_nothing_is_an_error(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamic_debug, "_write", lambda path, query: None)
+    monkeypatch.setattr(attributes, "write", lambda path, query: None)
     with pytest.raises(GuestError, match="changed none of 2 messages"):
         dynamic_debug.apply("module nothing +p")
 
@@ -46,7 +44,7 @@ def test_many_sites_are_restored_in_writes_that_the_kernel_takes(
     control: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr(dynamic_debug, "_write", lambda path, query: written.append(query))
+    monkeypatch.setattr(attributes, "write", lambda path, query: written.append(query))
     dynamic_debug.restore([(("xfs", "fs/xfs/xfs_log.c", str(line), "f"), "_") for line in range(200)])
     assert len(written) > 1
     assert all(len(text) < 4096 for text in written)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import knobs
+from pytest_kernelfs.guest import attributes, knobs
 from pytest_kernelfs.guest.dispatch import GuestError
 
 
@@ -91,7 +91,7 @@ def test_when_one_is_refused_those_before_are_put_back(tree: Path, monkeypatch: 
             raise OSError(22, "Invalid argument")
         written.append((path.rpartition("/")[2], text))
 
-    monkeypatch.setattr(knobs, "_write", write)
+    monkeypatch.setattr(attributes, "write", write)
     with pytest.raises(
         GuestError, match=r"vm\.dirty_bytes = 'much' was refused: Invalid argument \(EINVAL\)"
     ):
@@ -127,7 +127,7 @@ def test_a_parameter_for_loading_only_says_how_to_give_it(
     def write(path: str, text: str) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(knobs, "_write", write)
+    monkeypatch.setattr(attributes, "write", write)
     with pytest.raises(GuestError, match=r"EACCES.*vm\.modprobe\('overlay', metacopy=…\)"):
         knobs.write_parameter("overlay", "metacopy", "Y")
 

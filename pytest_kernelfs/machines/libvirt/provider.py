@@ -332,7 +332,7 @@ class LibvirtProvider(PlainProvider):
                     'flushed; keep="written" would work, and so would cache="writethrough"'
                 )
         ready()
-        with _given_back(machine.cut_power()) as slot:
+        with machine.cut_power().given_back_on_failure() as slot:
             plugs = machine.plugs
             try:
                 successor = self._start(kernel, machine.spec, slot)
@@ -355,7 +355,7 @@ class LibvirtProvider(PlainProvider):
             if spec not in self._admissions:
                 self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, _warn)
             slot = self._admissions[spec].enter(self._settings.boot_timeout)
-        with _given_back(slot):
+        with slot.given_back_on_failure():
             yield slot
 
     def collect(self) -> list[str]:
@@ -374,16 +374,6 @@ class LibvirtProvider(PlainProvider):
             self._forget()
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _given_back(slot: Slot) -> Iterator[Slot]:
-    """Give the slot back if the block fails."""
-    try:
-        yield slot
-    except BaseException:
-        slot.release()
-        raise
 
 
 def _warn(text: str) -> None:

@@ -105,7 +105,7 @@ class QemuProvider:
         slot = self._admission(spec).try_enter() if folder.is_dir() else None
         if slot is None:
             return None
-        with _given_back(slot), template.in_use(folder):
+        with slot.given_back_on_failure(), template.in_use(folder):
             template.check(folder)
             return self._restore(launch, folder, slot)
 
@@ -113,7 +113,7 @@ class QemuProvider:
     def _room(self, spec: MachineSpec) -> Iterator[Slot]:
         """A slot, waited for; it is given back if the block fails."""
         slot = self._admission(spec).enter(self._settings.boot_timeout)
-        with _given_back(slot):
+        with slot.given_back_on_failure():
             yield slot
 
     def _admission(self, spec: MachineSpec) -> Admission:
@@ -278,7 +278,7 @@ class QemuProvider:
         slot = self._admission(saved.launch.spec).try_enter()
         if slot is None:
             return None
-        with _given_back(slot):
+        with slot.given_back_on_failure():
             return self._resume(saved.launch, saved.folder, slot, saved.plugs)
 
     def power_cut(
@@ -291,7 +291,7 @@ class QemuProvider:
         launch = self._launch(kernel, machine.launch.spec)
         ready()
         try:
-            with _given_back(machine.cut_power()) as slot:
+            with machine.cut_power().given_back_on_failure() as slot:
                 contents = [power.content(plug, machine.data, keep) for plug in plugs]
                 successor = self._start(launch, slot)
                 try:
@@ -318,16 +318,6 @@ class QemuProvider:
             machine.destroy()
             raise
         return machine
-
-
-@contextmanager
-def _given_back(slot: Slot) -> Iterator[Slot]:
-    """Give the slot back if the block fails."""
-    try:
-        yield slot
-    except BaseException:
-        slot.release()
-        raise
 
 
 def _warn(text: str) -> None:
