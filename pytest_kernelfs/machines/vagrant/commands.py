@@ -88,10 +88,6 @@ class Commands:
         """End the machine and remove all it had; no error if there is none."""
         self._within(WORK_S).destroy()
 
-    def boxes(self) -> list[str]:
-        """The names of the boxes that are there."""
-        return [str(box.name) for box in self._within(LOOK_S).box_list()]
-
     def add_box(self, name: str, file: Path) -> None:
         self._within(WORK_S).box_add(name, str(file))
 

@@ -164,6 +164,13 @@ class Instance:
         # A machine that was put back goes on writing where it was, behind a hole.
         return text.replace("\0", "").replace("\r", "")
 
+    def state(self) -> str:
+        """What Vagrant says of it: running, shutoff …"""
+        try:
+            return self._commands.state()
+        except KernelfsError as error:
+            return f"unknown ({error})"
+
     def _hopeless(self) -> str | None:
         """Why there is no use to wait for it longer, as far as its console tells."""
         console = self.console()

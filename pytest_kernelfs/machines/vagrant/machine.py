@@ -57,7 +57,7 @@ class VagrantMachine(TenantMachine):
             return why
         return InfrastructureError(
             f"{self.access.label} vanished during the test ({seen}): it was shut down or rebooted, or its "
-            f"network failed. {self._instance.transport.explain()}"
+            f"network failed. Vagrant calls it {self._instance.state()!r}. {self._instance.transport.heard()}"
         )
 
     def destroy(self) -> None:
