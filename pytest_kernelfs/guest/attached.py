@@ -183,7 +183,8 @@ class _Attached:
             if ready.get(self._pipes.input, 0) & selectors.EVENT_WRITE:
                 self._write()
             for descriptor in self._outputs.keys() & ready.keys():
-                if ready[descriptor] & selectors.EVENT_READ:
+                # Another may have taken up the room: to read nothing would look like the end.
+                if ready[descriptor] & selectors.EVENT_READ and self._room > 0:
                     self._read(descriptor, min(CHUNK, self._room))
 
     def _watch(self) -> None:

@@ -57,6 +57,13 @@ class Host:
             while text not in self.got(name):
                 assert self._changed.wait(deadline - time.monotonic()), self.received
 
+    def wait_until(self, count: int) -> None:
+        """Wait for so many bytes of both streams."""
+        deadline = time.monotonic() + PATIENCE_S
+        with self._changed:
+            while len(self.got("out")) + len(self.got("err")) < count:
+                assert self._changed.wait(deadline - time.monotonic()), len(self.received)
+
     def got(self, name: str = "out") -> bytes:
         return b"".join(value for kind, value in self.received if kind == name)
 
@@ -103,6 +110,19 @@ def test_no_more_output_is_sent_than_the_host_has_room_for(host: Host) -> None:
     host.tell(("took", 1_000_000))
     assert host.wait()["rc"] == 0
     assert len(host.got()) == 1_000_000
+
+
+def test_of_two_streams_both_go_on_after_there_was_no_room(host: Host) -> None:
+    """Both have something to read when there is room for one of them only."""
+    size = 4 * attached.WINDOW
+    host.attach(f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait")
+    sent = 0
+    while sent < 2 * size:
+        sent += attached.WINDOW
+        host.wait_until(sent)
+        host.tell(("took", attached.WINDOW))
+    assert host.wait()["rc"] == 0
+    assert (len(host.got("out")), len(host.got("err"))) == (size, size)
 
 
 def test_input_that_nobody_reads_any_more_is_dropped(host: Host) -> None:
