@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -74,6 +75,18 @@ def complain(error: KernelfsError | OSError) -> int:
     return KERNEL_DIED if isinstance(error, KernelMisbehaved) else OUR_FAILURE
 
 
+def occupy_streams() -> None:
+    """Have no file of ours opened in the place of a stream that we were started without.
+
+    Such an input is empty, and what is written to such an output is refused, as without a file there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest that is free
+
+
 class MachineCommand(click.Command):
     """A command whose exit code is that of what runs in a machine; its own failures have codes apart."""
 
@@ -85,6 +98,7 @@ class MachineCommand(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
+        occupy_streams()
         try:
             with ended_by_signals():
                 return super().invoke(ctx)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,24 @@ def test_output_that_cannot_be_written_is_no_success(
         result = kernelfs("run", "echo text")
     assert result.exit_code == 125
     assert "the command's output cannot be written: No space left on device" in result.stderr
+
+
+def test_no_file_takes_the_place_of_a_stream_that_is_not_there() -> None:
+    code = """
+import os
+from pytest_kernelfs.cli import ending
+ending.occupy_streams()
+with open(os.devnull) as ours:
+    assert ours.fileno() > 2
+assert os.read(0, 1) == b""
+os.write(1, b"text")
+"""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" <&- >&-', sys.executable, code],
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert done.stderr.endswith(b"OSError: [Errno 9] Bad file descriptor\n")
 
 
 def test_a_reader_that_had_enough_ends_it_quietly(
