@@ -41,21 +41,26 @@ class Input:
         self._descriptor = descriptor
         self._kept = tempfile.TemporaryFile(buffering=0) if again else None  # noqa: SIM115  (it lives with us)
         self._position = self._length = 0
+        self._ended = False
 
     def rewind(self) -> None:
         """Begin again with what was read first."""
         self._position = 0
 
     def fileno(self) -> int:
-        if self._kept is not None and self._position < self._length:
+        if self._kept is not None and (self._ended or self._position < self._length):
             return self._kept.fileno()
         return self._descriptor
 
     def read(self, most: int) -> bytes | None:
-        if self._kept is not None and self._position < self._length:
+        if self._kept is not None and (self._ended or self._position < self._length):
             data = os.pread(self._kept.fileno(), most, self._position)
         else:
-            data = os.read(self._descriptor, most)
+            try:
+                data = os.read(self._descriptor, most)
+            except BlockingIOError:
+                return None  # whoever shares it with us made it so, and was quicker
+            self._ended = not data  # a terminal could be typed at again
             if self._kept is not None:
                 self._kept.write(data)
                 self._length += len(data)

@@ -40,6 +40,31 @@ def test_input_is_had_again_from_its_beginning(pipe: tuple[int, int]) -> None:
     source.close()
 
 
+def test_a_terminal_is_asked_for_its_end_once() -> None:
+    master, terminal_of_user = os.openpty()
+    os.write(master, b"line\n\x04")
+    source = Input(terminal_of_user, again=True)
+    assert (source.read(100), source.read(100)) == (b"line\n", b"")
+    source.rewind()
+    assert (source.read(100), source.fileno() == terminal_of_user, source.read(100)) == (
+        b"line\n",
+        False,
+        b"",
+    )
+    source.close()
+    os.close(master)
+    os.close(terminal_of_user)
+
+
+def test_input_that_another_process_was_quicker_to_read_is_not_its_end(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[0], False)
+    source = Input(pipe[0])
+    assert source.read(100) is None
+    os.close(pipe[1])
+    assert source.read(100) == b""
+    source.close()
+
+
 def test_input_that_is_read_once_is_not_kept(pipe: tuple[int, int]) -> None:
     source = Input(pipe[0])
     os.write(pipe[1], b"text")
