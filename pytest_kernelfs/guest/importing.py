@@ -20,6 +20,7 @@ SOURCE, NAMESPACE, ABSENT, REFUSED = "source", "namespace", "absent", "refused"
 # Known from Python 3.10 on; older ones ask the host.
 _STANDARD = frozenset(getattr(sys, "stdlib_module_names", ()))
 
+# Thread of a call, and its channel.
 _channels: list[Any] = []
 _asking = threading.Lock()
 _owner = 0
@@ -33,11 +34,18 @@ def from_host(channel: Any) -> Iterator[None]:
         sys.meta_path.insert(0, _finder)
     _owner = os.getpid()
     vars(sys.modules[OURS]).setdefault("__getattr__", _stand_in)
-    _channels.append(channel)
+    call = (threading.get_ident(), channel)
+    _channels.append(call)
     try:
         yield
     finally:
-        _channels.remove(channel)
+        _channels.remove(call)
+
+
+def _channel() -> Any:
+    """That of the call which this thread serves; in a thread that a call has started, of the latest call."""
+    own = [channel for thread, channel in _channels if thread == threading.get_ident()]
+    return own[-1] if own else _channels[-1][1]
 
 
 def _ask(name: str) -> Any:
@@ -47,7 +55,7 @@ def _ask(name: str) -> Any:
             name=name,
         )
     with _asking:
-        channel = _channels[-1]
+        channel = _channel()
         channel.send(("import", name, importlib.util.MAGIC_NUMBER))
         return channel.receive()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import marshal
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -13,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import pytest_kernelfs
 from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs.guest import importing
 from pytest_kernelfs.guest.importing import ABSENT, NAMESPACE, REFUSED, SOURCE
 from pytest_kernelfs.machines.channel import GuestChannel
 from pytest_kernelfs.machines.importing import module_for_guest
@@ -44,6 +49,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     assert "shop" not in sys.modules
+
+
+class FakeChannel:
+    """The guest's end of a call, whose host has no modules."""
+
+    def __init__(self, name: str, asked: list[str]) -> None:
+        self._name, self._asked = name, asked
+
+    def send(self, question: tuple[Any, ...]) -> None:
+        self._asked.append(f"{self._name} asks for {question[1]}")
+
+    def receive(self) -> tuple[str]:
+        return (ABSENT,)
 
 
 @pytest.fixture
@@ -186,3 +204,22 @@ def finish() -> list[str]:
     go.set()
     thread.join(20)
     return list(seen)
+
+
+def test_each_call_asks_over_its_own_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one may end before its answer comes."""
+    asked: list[str] = []
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+    monkeypatch.setattr(importing, "_channels", [])
+    monkeypatch.setattr(sys, "meta_path", [importing._finder, *sys.meta_path])
+    monkeypatch.setattr(pytest_kernelfs, "__getattr__", None, raising=False)
+
+    def call(name: str) -> None:
+        with importing.from_host(FakeChannel(name, asked)):
+            both.wait()
+            assert importlib.util.find_spec(f"module_of_{name}") is None
+            both.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(call, ["one", "two"]))
+    assert sorted(asked) == ["one asks for module_of_one", "two asks for module_of_two"]
