@@ -6,6 +6,7 @@ import fnmatch
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class Found:
 def scan(folder: Path) -> list[Found]:
     """All that is to be packed, folders before what they hold.
 
-    Sockets, devices and pipes are left out, and so is what LEFT_OUT and the folder's ignore file name.
+    Sockets, devices and pipes are left out, and so is what LEFT_OUT and the folder's ignore file name, and
+    what is gone when it is to be looked at.
     Raises: UsageError if something cannot be read.
     """
     patterns = _patterns(folder)
@@ -64,14 +66,18 @@ def _scan(path: Path, relative: str, patterns: list[str], found: list[Found]) ->
         members = sorted(entries, key=lambda entry: entry.name)
     for entry in members:
         below = f"{relative}/{entry.name}" if relative else entry.name
-        status = entry.stat(follow_symlinks=False)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # somebody's temporary file
         kind = stat.S_IFMT(status.st_mode)
         if _is_ignored(entry.name, below, patterns) or kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
             continue
         if kind != stat.S_IFDIR:
             found.append(Found(Path(entry.path), below, status))
         elif not Path(entry.path, _ENVIRONMENT_MARK).exists():
-            _scan(Path(entry.path), below, patterns, found)
+            with suppress(FileNotFoundError):
+                _scan(Path(entry.path), below, patterns, found)
 
 
 def _patterns(folder: Path) -> list[str]:
@@ -83,20 +89,20 @@ def _patterns(folder: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--kernelfs-share: cannot read {folder / IGNORE_FILE}: {error}") from None
     stripped = (line.strip() for line in lines)
-    return [line.strip("/") for line in stripped if line and not line.startswith("#")]
+    return [line.rstrip("/") for line in stripped if line and not line.startswith("#")]
 
 
 def _is_ignored(name: str, relative: str, patterns: list[str]) -> bool:
     """A pattern with a slash is for the path from the shared folder on, one without for names anywhere."""
     return name in LEFT_OUT or any(
-        fnmatch.fnmatchcase(relative if "/" in pattern else name, pattern) for pattern in patterns
+        fnmatch.fnmatchcase(relative if "/" in pattern else name, pattern.lstrip("/")) for pattern in patterns
     )
 
 
 def batches(found: list[Found]) -> Iterator[bytes]:
     """What ``guest.sharing.unpack`` takes, call by call.
 
-    Raises: UsageError if a file cannot be read, or is gone meanwhile.
+    A file that is gone meanwhile is left out. Raises: UsageError if one cannot be read.
     """
     batch = _Batch()
     for one in found:
@@ -108,6 +114,8 @@ def batches(found: list[Found]) -> Iterator[bytes]:
                 batch.add(LINK, one.relative, str(one.path.readlink()))
             else:
                 yield from _file(one, batch)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             raise UsageError(_unreadable(error)) from None
         if batch.full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -139,8 +140,11 @@ def test_an_ignore_file_names_more(source: Path, pack: Pack) -> None:
     for name in ("target/debug/a", "target/release/a", "data/big.img", "docs/a.o", "b.o", "keep"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
+    (source / "docs/data").mkdir()
     (source / IGNORE_FILE).write_text("# built\ntarget/debug\n*.o\n\n/data/\n")
-    assert names(pack()) == {"target", "target/release", "target/release/a", "docs", "keep", IGNORE_FILE}
+    assert names(pack()) == {
+        *("target", "target/release", "target/release/a", "docs", "docs/data", "keep", IGNORE_FILE)
+    }
 
 
 def test_an_ignored_folder_need_not_be_readable(source: Path) -> None:
@@ -149,12 +153,29 @@ def test_an_ignored_folder_need_not_be_readable(source: Path) -> None:
         scan(source)
 
 
-def test_a_file_that_is_gone_meanwhile(source: Path) -> None:
-    (source / "file").write_text("x")
+def test_what_is_gone_meanwhile_is_left_out(source: Path, tmp_path: Path) -> None:
+    for name in ("file", "link", "kept"):
+        (source / name).write_text("x")
+    (source / "link").unlink()
+    (source / "link").symlink_to("file")
     found = scan(source)
     (source / "file").unlink()
+    (source / "link").unlink()
+    for batch in batches(found):
+        sharing.unpack(str(tmp_path / "target"), batch)
+    assert names(tmp_path / "target") == {"kept"}
+
+
+def test_a_file_that_may_not_be_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "file").write_text("x")
+    found = scan(source)
+
+    def refuse(path: Path, _mode: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(
-        UsageError, match=r"cannot read .*/file: No such file.*name it in the file \.kernelfsig"
+        UsageError, match=r"cannot read .*/file: Permission d.*name it in the file \.kernelfsig"
     ):
         list(batches(found))
 
