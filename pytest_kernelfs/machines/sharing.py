@@ -84,9 +84,9 @@ class SharingProvider:
             self._cannot_save = True  # ``start`` says what is wrong, if it fails as well
             return
         self._with_shares(machine)
-        while len(self._saved) >= _MOST_SAVED:
-            self._saved.pop(next(iter(self._saved))).discard()
         try:
+            while len(self._saved) >= _MOST_SAVED:
+                self._saved.pop(next(iter(self._saved))).discard()
             self._saved[kernel, spec] = machine.save()
         except (Unsupported, InfrastructureError):
             self._cannot_save = True

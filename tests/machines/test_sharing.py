@@ -160,6 +160,20 @@ def test_a_machine_that_cannot_be_saved_after_all_ends(provider: Provider, inner
     assert [machine.alive for machine in inner.made] == [False, True]
 
 
+def test_a_machine_ends_though_an_older_one_cannot_be_discarded(
+    provider: Provider, inner: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: FakeSaved) -> None:
+        raise InfrastructureError("the disk is gone")
+
+    monkeypatch.setattr(FakeSaved, "discard", fail)
+    monkeypatch.setattr("pytest_kernelfs.machines.sharing._MOST_SAVED", 1)
+    for version in ("6.1", "6.12"):
+        provider.start(kernel(version), SPEC)
+    assert inner.asked == ["start_writable", "fork", "start_writable", "start"]
+    assert not inner.made[2].alive
+
+
 def test_a_fork_that_fails_is_made_up_for(provider: Provider, inner: FakeProvider) -> None:
     inner.fails["fork"] = InfrastructureError("the state is damaged")
     provider.start(KERNEL, SPEC)
