@@ -303,7 +303,9 @@ def _provider_options(values: Mapping[str, _Value], root: Path, *, allow_local: 
 def _shares(config: pytest.Config) -> tuple[str, ...]:
     """Those of the command line, else those of the ini file, whose folders are below the root folder."""
     typed = config.getoption("kernelfs_share")
-    return tuple(typed or (str(config.rootpath / text) for text in config.getini("kernelfs_share")))
+    return tuple(
+        typed or (str(config.rootpath / Path(text).expanduser()) for text in config.getini("kernelfs_share"))
+    )
 
 
 def _cache_root(text: str) -> Path:

@@ -32,15 +32,17 @@ def test_a_wrong_share_is_told_before_all_else(run: Runner, text: str, told: str
 def test_folders_of_the_ini_file_lie_below_the_root_folder(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytester.makeini("[pytest]\nkernelfs_share =\n    src\n    data:/opt/data\n")
-    for name in ("src", "data", "typed"):
+    pytester.makeini("[pytest]\nkernelfs_share =\n    src\n    data:/opt/data\n    ~/own:/own\n")
+    for name in ("src", "data", "typed", "home", "home/own"):
         pytester.mkdir(name)
+    monkeypatch.setenv("HOME", str(pytester.path / "home"))
     monkeypatch.chdir(pytester.path / "typed")
     root = pytester.path
     configured = pytester.parseconfigure(f"--rootdir={root}", f"-c{root}/tox.ini")
     assert [(share.host, share.guest) for share in configured.stash[RUN].shares] == [
         (root / "src", "/run/kernelfs/share/src"),
         (root / "data", "/opt/data"),
+        (root / "home/own", "/own"),
     ]
     typed = pytester.parseconfigure(f"--rootdir={root}", f"-c{root}/tox.ini", "--kernelfs-share=.:/x")
     (share,) = typed.stash[RUN].shares
