@@ -181,8 +181,11 @@ class GuestExchange:
         return _value(self._answer, self._name)
 
     def close(self) -> None:
-        """Take no more; the function is told."""
-        self._channel.close()
+        """Take no more; the function is told, if it is still there."""
+        try:
+            self._channel.close()
+        except OSError:
+            pass  # the other end went first
         self._inbox.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, UsageError
 from pytest_kernelfs.guest import attached, files
-from pytest_kernelfs.machines.channel import GuestChannel, GuestExchange
+from pytest_kernelfs.machines.channel import GuestChannel, GuestExchange, SocketIO
 from tests.local_guest import Guest, converse
 
 PATIENCE_S = 20.0
@@ -100,3 +100,21 @@ def test_to_close_it_ends_the_command(channel: GuestChannel, tmp_path: Path) -> 
     with fifo.open() as reader:
         exchange.close()
         assert reader.read() == ""  # its end: nobody holds the other end open any more
+
+
+def test_it_can_be_closed_when_the_guest_has_just_gone(
+    channel: GuestChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before our thread that reads the channel has seen it."""
+    exchange = attach(channel, "echo up; sleep 20")
+    assert select.select([exchange], [], [], PATIENCE_S)[0]
+    descriptor = exchange.fileno()
+
+    def gone(_io: SocketIO, _data: bytes) -> None:
+        raise BrokenPipeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SocketIO, "write", gone)
+        exchange.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
