@@ -14,6 +14,7 @@ from pytest_kernelfs.errors import (
     KernelPanic,
 )
 from pytest_kernelfs.guest import fork
+from pytest_kernelfs.guest.image_boot import FAILED
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, GuestExchange, call_payload
@@ -91,9 +92,14 @@ class ConversingMachine:
         if trouble:
             what += f": {trouble}"
         panic = panic_text(self.console())
-        return (
+        report = (
             f"kernel {self.kernel.release} ({self.kernel.source}) {what}. The console's last lines:\n"
-            f"{panic or tail(self.console())}\n"
+            f"{panic or tail(self.console())}"
+        )
+        if FAILED in trouble:  # neither time nor another accelerator would help
+            return report
+        return (
+            f"{report}\n"
             "If the machine was only slow, give it more time with --kernelfs-boot-timeout SECONDS; "
             "if KVM is to blame, try --kernelfs-accel tcg."
         )

@@ -13,8 +13,10 @@ from pytest_kernelfs.machines import qcow2
 
 SERIAL = "kernelfs-image"
 """The serial number of the disk with the image."""
-_HEAD = 64 << 10
+_HEAD = 68 << 10
 _SECTOR = 512
+# A raw image that holds a root begins with a partition table (GPT has MBR's sign, too), XFS, ext4 or btrfs.
+_SYSTEMS = ((510, b"\x55\xaa"), (0, b"XFSB"), (0x438, b"\x53\xef"), (0x10040, b"_BHRfS_M"))
 # What QEMU takes for something else than the name of a file.
 _NO_FILE = re.compile(r"\w+:")
 _OTHERS = (
@@ -49,9 +51,7 @@ class DiskImage:
     def read(cls, path: Path) -> DiskImage:
         """Raises: UsageError if there is no such file, or it is none that can be booted."""
         head = _head(path)
-        found = next(
-            (what for offset, sign, what in _OTHERS if head[offset : offset + len(sign)] == sign), None
-        )
+        found = next((what for offset, sign, what in _OTHERS if _has(head, offset, sign)), None)
         if found:
             raise UsageError(
                 f"--kernelfs-image: {path} is {found}; unpack it, or convert it to qcow2: "
@@ -60,6 +60,11 @@ class DiskImage:
         if head[:4] == qcow2.MAGIC:
             identities = _identities(path, head)
             return cls(path, "qcow2", qcow2.size_of(head), "\n".join(identities), len(identities) > 1)
+        if not any(_has(head, offset, sign) for offset, sign in _SYSTEMS):
+            raise UsageError(
+                f"--kernelfs-image: {path} is no disk image: it has no partition table, and is no ext4, "
+                "xfs or btrfs; give a raw or qcow2 file"
+            )
         size = -(-path.stat().st_size // _SECTOR) * _SECTOR
         return cls(path, "raw", size, _identity(path))
 
@@ -77,6 +82,10 @@ def boot_trouble(console: str) -> str:
             if sign in line:
                 return line[line.index(sign) :].rstrip()
     return ""
+
+
+def _has(head: bytes, offset: int, sign: bytes) -> bool:
+    return head[offset : offset + len(sign)] == sign
 
 
 def _head(path: Path) -> bytes:

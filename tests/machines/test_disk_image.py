@@ -16,11 +16,20 @@ from pytest_kernelfs.machines import qcow2
 from pytest_kernelfs.machines.disk_image import DiskImage, arguments, boot_trouble
 
 
-def test_anything_unknown_is_a_raw_image_of_whole_sectors(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(b"x" * 1000)
+@pytest.mark.parametrize(
+    ("offset", "sign"), [(510, b"\x55\xaa"), (0, b"XFSB"), (0x438, b"\x53\xef"), (0x10040, b"_BHRfS_M")]
+)
+def test_a_raw_image_is_of_whole_sectors(tmp_path: Path, offset: int, sign: bytes) -> None:
+    path = _raw(tmp_path / "image", offset, sign)
     image = DiskImage.read(path)
-    assert (image.path, image.format, image.size) == (path, "raw", 1024)
+    assert (image.path, image.format, image.size) == (path, "raw", 70144)
+
+
+def _raw(path: Path, offset: int = 510, sign: bytes = b"\x55\xaa") -> Path:
+    content = bytearray(70000)
+    content[offset : offset + len(sign)] = sign
+    path.write_bytes(content)
+    return path
 
 
 def test_a_qcow2_image_tells_its_size(tmp_path: Path) -> None:
@@ -30,8 +39,7 @@ def test_a_qcow2_image_tells_its_size(tmp_path: Path) -> None:
 
 
 def test_the_identity_changes_with_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(b"x" * 1024)
+    path = _raw(tmp_path / "image")
     before = DiskImage.read(path).identity
     assert DiskImage.read(path).identity == before
     os.utime(path, ns=(0, 0))
@@ -76,6 +84,10 @@ def test_what_is_below_may_be_nothing_that_we_can_look_at(tmp_path: Path) -> Non
         (b"\xfd7zXZ\0", "is compressed with xz"),
         (b"KDMV", "is an image for VMware"),
         (b"", "is empty"),
+        (
+            b"only text\n",
+            "is no disk image: it has no partition table, and is no ext4, xfs or btrfs; give",
+        ),
     ],
 )
 def test_what_cannot_be_booted_is_told(tmp_path: Path, content: bytes, told: str) -> None:

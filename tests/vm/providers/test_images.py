@@ -150,11 +150,13 @@ def slow_root(path: Path) -> Path:
 
 
 def test_a_disk_without_a_root_is_told_with_what_it_holds(boot: Boot, tmp_path: Path) -> None:
-    machine = boot(make_filesystem(tmp_path / "swap", "swap", 16 * MIB))
+    swap = Partition(make_filesystem(tmp_path / "swap", "swap", 16 * MIB))
+    machine = boot(write_gpt(tmp_path / "image", [swap]))
     with pytest.raises(InfrastructureError) as caught:
         machine.wait_ready(120)
     assert "ended while it booted (exit code 0): cannot boot the image: no file system" in str(caught.value)
-    assert "ext4, xfs or btrfs; there is vda (16 MiB, swap). The console's" in str(caught.value)
+    assert "ext4, xfs or btrfs; there is vda1 (16 MiB, swap). The console's" in str(caught.value)
+    assert "more time" not in str(caught.value)
 
 
 def test_an_init_that_does_not_come_up_is_told_with_what_it_waits_for(boot: Boot, tmp_path: Path) -> None:
