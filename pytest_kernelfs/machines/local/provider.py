@@ -18,7 +18,7 @@ from pytest_kernelfs.machines.local.machine import LocalMachine
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
 from pytest_kernelfs.machines.tenant.access import Tenancy
 from pytest_kernelfs.machines.tenant.facts import kernel_of
-from pytest_kernelfs.machines.tenant.provider import CommandProvider
+from pytest_kernelfs.machines.tenant.provider import CommandProvider, demand_no_parameters
 
 _MODULES = Path("/lib/modules")
 
@@ -55,7 +55,7 @@ class LocalProvider(CommandProvider):
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         self._demand_leave()
-        self.demand_no_parameters(spec)
+        demand_no_parameters(self.name, self.access.label, spec)
         return LocalMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
 
     def collect(self) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_kernelfs.machines.ssh.machine import PROVIDER, SshMachine, access_ov
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.tenant.access import Tenancy, Unreachable
 from pytest_kernelfs.machines.tenant.facts import running_kernel
+from pytest_kernelfs.machines.tenant.provider import demand_no_parameters
 
 _CALL_S = 60.0
 
@@ -59,11 +60,7 @@ class SshProvider(PlainProvider):
         return self.kernel
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
-        if spec.boot_parameters:
-            raise UsageError(
-                f"the kernel of {self.transport.destination} runs already: the provider ssh cannot boot it "
-                f"with the parameters {spec.boot_parameters!r}"
-            )
+        demand_no_parameters(self.name, self.transport.destination, spec)
         self._open()
         machine = SshMachine(self.transport, kernel, Tenancy(), timeout=self.settings.boot_timeout)
         try:

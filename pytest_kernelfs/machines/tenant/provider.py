@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import Unsupported
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
 from pytest_kernelfs.machines.plain import PlainProvider
@@ -56,13 +56,14 @@ class CommandProvider(PlainProvider):
         return self.kernel
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
-        self.demand_no_parameters(spec)
+        demand_no_parameters(self.name, self.access.label, spec)
         return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
 
-    def demand_no_parameters(self, spec: MachineSpec) -> None:
-        """Raises: UsageError for parameters that a kernel is given when it boots."""
-        if spec.boot_parameters:
-            raise UsageError(
-                f"the kernel of {self.access.label} runs already: the provider {self.name} cannot boot it "
-                f"with the parameters {spec.boot_parameters!r}"
-            )
+
+def demand_no_parameters(provider: str, label: str, spec: MachineSpec) -> None:
+    """Raises: Unsupported for parameters that a kernel is given when it boots: it runs already."""
+    if spec.boot_parameters:
+        raise Unsupported(
+            f"the kernel of {label} runs already: the provider {provider} cannot boot it with the parameters "
+            f"{spec.boot_parameters!r}; the provider qemu can (--kernelfs-provider qemu)"
+        )

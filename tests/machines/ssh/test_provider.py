@@ -54,7 +54,7 @@ def test_a_machine_that_cannot_be_reached_is_tried_once(tmp_path: Path, attempts
 
 
 def test_a_kernel_that_runs_takes_no_boot_parameters(tmp_path: Path, attempts: list[str]) -> None:
-    with pytest.raises(UsageError, match="cannot boot it with the parameters 'nokaslr'"):
+    with pytest.raises(Unsupported, match="cannot boot it with the parameters 'nokaslr'"):
         _provider(tmp_path).start(_KERNEL, MachineSpec(1 << 30, 1, "nokaslr"))
     assert attempts == []
 

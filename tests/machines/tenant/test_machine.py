@@ -14,7 +14,6 @@ from pytest_kernelfs.errors import (
     InfrastructureError,
     KernelMisbehaved,
     Unsupported,
-    UsageError,
 )
 from pytest_kernelfs.guest import files
 from pytest_kernelfs.machines.channel import ChannelLost
@@ -220,5 +219,5 @@ def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytes
     assert provider.isolation == "session"
     machine = provider.start(kernel(), MachineSpec(1 << 30, 1))
     machine.destroy()
-    with pytest.raises(UsageError, match="runs already"):
+    with pytest.raises(Unsupported, match="the provider lab cannot boot it with the parameters 'quiet'"):
         provider.start(kernel(), MachineSpec(1 << 30, 1, "quiet"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, ProviderUnavailable, Unsupported, UsageError
+from pytest_kernelfs.errors import GuestCommandError, ProviderUnavailable, Unsupported
 from pytest_kernelfs.guest import knobs, mounts
 from pytest_kernelfs.machines.local.provider import LocalProvider
 from pytest_kernelfs.machines.machine import DiskSpec, MachineSpec, Settings
@@ -197,7 +197,7 @@ def test_what_would_harm_the_host_is_refused(here: VM, provider: LocalProvider) 
         here.machine.attach_disk(DiskSpec(MIB, power_cut=True))
     with pytest.raises(Unsupported, match="cannot save machines"):
         provider.start_writable(here.kernel, SPEC)
-    with pytest.raises(UsageError, match=r"runs already: .* cannot boot it with the parameters 'quiet'"):
+    with pytest.raises(Unsupported, match=r"runs already: .* cannot boot it with the parameters 'quiet'"):
         provider.start(here.kernel, MachineSpec(1 << 30, 1, "quiet"))
 
 
