@@ -56,7 +56,7 @@ class Owner:
     def is_gone(self, *, local: bool) -> bool:
         """Whether nobody owns it any more; ``local`` if the hypervisor is this very host."""
         here = Owner.this_process()
-        if local and here.boot != self.boot:
+        if local and here.host == self.host and here.boot != self.boot:
             return True
         if (here.host, here.boot, here.namespace) == (self.host, self.boot, self.namespace):
             return not self.process.alive

@@ -7,6 +7,7 @@ tells who owns it.
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
@@ -36,7 +37,9 @@ class Storage:
         """
         self.connection = connection
         self.name = f"{PREFIX}{token}"
-        self.path = str(folder) if folder is not None else f"{_base(connection)}/{self.name}"
+        # Where others may write, a name that can be foreseen may be theirs already.
+        unforeseen = f"{self.name}-{os.urandom(4).hex()}"
+        self.path = str(folder) if folder is not None else f"{_base(connection)}/{unforeseen}"
         self._numbers = itertools.count(1)
         self._uploaded: dict[Path, str] = {}
         with self._explained("make a storage pool for machines"):

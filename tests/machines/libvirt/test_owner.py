@@ -35,7 +35,7 @@ def test_a_token_is_the_whole_owner(me: Owner) -> None:
 
 def test_a_token_is_short_enough_for_sockets(me: Owner) -> None:
     longest = replace(me, process=ProcessId(4194304, 0xFFFFFFFFF))
-    assert len(f"/var/lib/libvirt/images/kernelfs-{longest.token}/a1000") < 108
+    assert len(f"/var/lib/libvirt/images/kernelfs-{longest.token}-12345678/a1000") < 108
 
 
 @pytest.mark.parametrize("text", ["", "default", "a-b-c-d-e-f", "abcdef-abcdef-abcd-1-1"])
@@ -63,3 +63,8 @@ def test_an_earlier_boot_of_the_hypervisors_own_host_owns_nothing(me: Owner) -> 
     earlier = replace(me, boot="000000")
     assert earlier.is_gone(local=True)
     assert not earlier.is_gone(local=False)
+
+
+def test_who_uses_this_hosts_hypervisor_from_afar_owns(me: Owner) -> None:
+    guest = replace(me, host="000000", boot="000000")
+    assert not guest.is_gone(local=True)
