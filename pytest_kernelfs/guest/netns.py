@@ -85,16 +85,18 @@ def create_pair(left: str, right: str) -> bool:
     False, and nothing made, if the kernel does not know veth. Raises: GuestError.
     """
     os.makedirs(FOLDER, exist_ok=True)
+    made = []
     try:
         for name in (left, right):
             _in_thread(partial(_create, name))
+            made.append(name)
         inside(left, lambda: _join(right))
         for own, (name, other) in enumerate(((left, 1), (right, 0))):
             inside(name, partial(_configure, own, other))
         for name in (left, right):
             inside(name, _wait_until_running)
     except BaseException as error:
-        remove([left, right])
+        remove(made)
         if isinstance(error, OSError) and error.errno == errno.EOPNOTSUPP:
             return False
         raise
@@ -103,8 +105,11 @@ def create_pair(left: str, right: str) -> bool:
 
 def _create(name: str) -> None:
     path = path_of(name)
-    journal.note("netns", name)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+    except FileExistsError:
+        raise GuestError(f"there is a network namespace {name} already, which is not of this test") from None
+    journal.note("netns", name)  # not before: that one is another's
     try:
         _check(_libc.unshare(_CLONE_NEWNET))
         syscalls.mount("/proc/thread-self/ns/net", path, "none", _BIND)
