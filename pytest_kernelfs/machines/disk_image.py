@@ -57,7 +57,7 @@ class DiskImage:
                 f"--kernelfs-image: {path} is {found}; unpack it, or convert it to qcow2: "
                 f"qemu-img convert -O qcow2 {path.name} {path.stem}.qcow2"
             )
-        if head[:4] == qcow2.MAGIC:
+        if _is_qcow2(path, head):
             identities = _identities(path, head)
             return cls(path, "qcow2", qcow2.size_of(head), "\n".join(identities), len(identities) > 1)
         if not any(_has(head, offset, sign) for offset, sign in _SYSTEMS):
@@ -102,13 +102,24 @@ def _head(path: Path) -> bytes:
 def _identities(path: Path, head: bytes) -> list[str]:
     """The identity of a qcow2 file, and of all that are below it."""
     found = [_identity(path)]
-    while backing := qcow2.backing_of(head) if head[:4] == qcow2.MAGIC else "":
+    while backing := qcow2.backing_of(head) if _is_qcow2(path, head) else "":
         if _NO_FILE.match(backing):
             return [*found, backing]
         path = path.resolve().parent / backing
         head = _head(path)
-        found.append(_identity(path))
+        identity = _identity(path)
+        if identity in found:
+            raise UsageError(f"--kernelfs-image: {path} lies on top of itself, so nothing is at the bottom")
+        found.append(identity)
     return found
+
+
+def _is_qcow2(path: Path, head: bytes) -> bool:
+    if head[:4] == qcow2.MAGIC and len(head) < qcow2.SHORTEST:
+        raise UsageError(
+            f"--kernelfs-image: {path} begins like a qcow2 image, and ends after {len(head)} bytes"
+        )
+    return head[:4] == qcow2.MAGIC
 
 
 def _identity(path: Path) -> str:

@@ -19,6 +19,8 @@ _CLUSTER = 1 << _CLUSTER_BITS
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _SIZE = struct.Struct(">24xQ")
 _BACKING = struct.Struct(">8xQI")
+SHORTEST = _SIZE.size
+"""What a beginning has to have for the functions here."""
 # What one entry of the first table leads to: a cluster of entries of eight bytes, each for a cluster.
 _PER_ENTRY = _CLUSTER * (_CLUSTER // 8)
 

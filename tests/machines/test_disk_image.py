@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def test_what_is_below_may_be_nothing_that_we_can_look_at(tmp_path: Path) -> Non
             b"only text\n",
             "is no disk image: it has no partition table, and is no ext4, xfs or btrfs; give",
         ),
+        (b"QFI\xfb\0\0\0\3", "begins like a qcow2 image, and ends after 8 bytes"),
+        (b"QFI\xfb" + struct.pack(">IQIIQ", 3, 32, 5, 16, 1 << 20) + b"image", "lies on top of itself"),
     ],
 )
 def test_what_cannot_be_booted_is_told(tmp_path: Path, content: bytes, told: str) -> None:
