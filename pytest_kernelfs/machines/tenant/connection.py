@@ -121,10 +121,16 @@ class Connection:
         with stream:
             for raw in stream:
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")
-                if line.startswith(REPORT):
-                    self._report = json.loads(line[len(REPORT) :])
-                else:
+                if not (line.startswith(REPORT) and self._take_report(line[len(REPORT) :])):
                     self._said.append(line)
+
+    def _take_report(self, text: str) -> bool:
+        """False for one that was cut short, because the connection broke."""
+        try:
+            self._report = json.loads(text)
+        except ValueError:
+            return False
+        return True
 
     def said(self) -> str:
         """What the command printed as errors, its last lines."""
@@ -173,5 +179,9 @@ class Connection:
             if self.wait(_LAST_WORDS_S) is None:
                 self._process.kill()
                 self.wait(_LAST_WORDS_S)
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)  # or who reads from it waits for ever
+        except OSError:
+            pass
         self.socket.close()
         return in_time
