@@ -168,7 +168,8 @@ def _kill_once(folders: list[str]) -> None:
     if folder is not None:
         # Frozen, they cannot fork faster than they are killed.
         _freeze(folder, True, _FREEZE_S)
-    for pid in all_pids(folders):
+    # One of another PID namespace has the number 0 here, which would mean ourselves.
+    for pid in filter(None, all_pids(folders)):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
