@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 
 from pytest_kernelfs.guest import journal
@@ -74,12 +75,29 @@ def file_name(backing: str) -> bytes:
     return mark + os.fsencode(backing)[-(_LONGEST_NAME - len(mark)) :]
 
 
+def same(one: LoopInfo64 | None, other: LoopInfo64 | None) -> bool:
+    """Whether both tell of one attachment: a device that was free meanwhile may be another's."""
+    return None not in (one, other) and _identity(one) == _identity(other)
+
+
+def _identity(info: LoopInfo64 | None) -> tuple[int, int, bytes]:
+    assert info is not None
+    return info.device, info.inode, info.file_name
+
+
 def ours(entries: list[journal.Entry], mounts: str | None = "/proc/self/mountinfo") -> Iterator[str]:
-    """The loop devices of the tests that kept this journal.
+    """The paths that ``ours_known`` gives."""
+    return (path for path, _ in ours_known(entries, mounts))
+
+
+def ours_known(
+    entries: list[journal.Entry], mounts: str | None = "/proc/self/mountinfo"
+) -> Iterator[tuple[str, LoopInfo64]]:
+    """The loop devices of the tests that kept this journal, each with what is attached to it now.
 
     Those that were attached through us, and those on file systems on such. Also those on whatever is mounted
-    at the places of the tests, as ``mounts`` shows it; None for tests that are long gone: what is mounted
-    now may be others'.
+    at the places of the tests and nowhere else, as ``mounts`` shows it; None for tests that are long gone:
+    what is mounted now may be others'.
     """
     marks = tuple(f"{entry[1]}:".encode() for entry in entries if entry[0] == "word")
     devices: set[int] = set()
@@ -96,23 +114,36 @@ def ours(entries: list[journal.Entry], mounts: str | None = "/proc/self/mountinf
         if not more:
             return
         for path in more:
-            del there[path]
             devices.add(os.stat(path).st_rdev)
-            yield path
+            yield path, there.pop(path)
 
 
 def _mounted_at(places: list[str], mounts: str) -> set[int]:
-    """The numbers of the file systems mounted there and below; none if that view of them has gone."""
-    found = set()
+    """The numbers of the file systems mounted there and below; none if that view of them has gone.
+
+    One that is mounted elsewhere, too, is the machine's: a test has bound a part of it.
+    """
+    found: set[int] = set()
+    elsewhere: set[int] = set()
+    for number, point in mount_points(mounts):
+        inside = any((point + "/").startswith(place + "/") for place in places)
+        (found if inside else elsewhere).add(number)
+    return found - elsewhere
+
+
+def mount_points(mounts: str) -> list[tuple[int, str]]:
+    """The number of each file system and where it is mounted, the latest last; none if that view has gone."""
     try:
-        with open(mounts, errors="replace") as file:
-            for line in file:
-                number, _root, point = line.split(" ")[2:5]
-                if any((point + "/").startswith(place + "/") for place in places):
-                    found.add(os.makedev(*map(int, number.split(":"))))
+        with open(mounts, errors="surrogateescape") as file:
+            fields = [line.split(" ")[2:5] for line in file]
     except OSError:
-        pass
-    return found
+        return []
+    return [(os.makedev(*map(int, number.split(":"))), _plain(point)) for number, _root, point in fields]
+
+
+def _plain(point: str) -> str:
+    """Spaces and the like are written as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
 
 
 def _attached() -> Iterator[tuple[str, LoopInfo64]]:

@@ -59,8 +59,8 @@ def main(settings: dict[str, Any], modules: list[str]) -> NoReturn:
             os._exit(0)
         conversation.import_all(modules)
         _Supervisor(settings).run()
-    except GuestError as error:
-        _answer({"error": str(error)})
+    except (GuestError, OSError) as error:
+        _refuse(error)
     os._exit(1)
 
 
@@ -73,6 +73,13 @@ def _answer(facts: dict[str, Any]) -> None:
     os.write(1, json.dumps(facts).encode() + b"\n")
 
 
+def _refuse(error: Exception) -> None:
+    try:
+        _answer({"error": str(error)})
+    except OSError:
+        pass  # the host is gone
+
+
 class _Supervisor:
     """One stay on the machine."""
 
@@ -82,6 +89,8 @@ class _Supervisor:
         self._lock = _take_lock(float(settings["wait"]))
         self._removed = [f"from a run before: {what}" for what in tidy_abandoned()]
         self._folder = f"{FOLDER}/{os.getpid()}"
+        while os.path.exists(self._folder):
+            self._folder += "0"  # of one with our number, who left what cannot be undone yet
         os.mkdir(self._folder, 0o700)
         journal.begin(f"{self._folder}/{_JOURNAL}")
         self._agent = 0
@@ -99,8 +108,8 @@ class _Supervisor:
                 tenant_room.own_processes()
             self._agent = self._bring_in(own)
             ended = self._wait_for(self._agent)
-        except GuestError as error:
-            _answer({"error": str(error)})
+        except (GuestError, OSError) as error:
+            _refuse(error)
         self._leave(ended)
 
     def _bring_in(self, own: list[tenant_cgroups.Own]) -> int:
@@ -109,14 +118,16 @@ class _Supervisor:
         self._told, tell = os.pipe()
         child = os.fork()
         if not child:
-            os.close(held)
-            os.close(self._told)
-            os.close(self._lock)
-            _forget_signals(self._wake)
-            _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.read(alive, 1) != b".":
-                os._exit(1)  # the supervisor was killed before it could be told of
-            _become_agent(own, self._namespaces, tell)
+            try:
+                os.close(held)
+                os.close(self._told)
+                os.close(self._lock)
+                _forget_signals(self._wake)
+                _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.read(alive, 1) == b".":  # else the supervisor was killed before it could be told of
+                    _become_agent(own, self._namespaces, tell)
+            finally:
+                os._exit(1)  # whatever happens: to tidy up is not for this process
         os.close(alive)
         os.close(tell)
         os.write(held, b".")
@@ -139,13 +150,15 @@ class _Supervisor:
                     return _how_it_ended(status)
             if happened.get(self._told, 0) & select.POLLIN:
                 return _how_it_ended(int(os.read(self._told, 16)))
+            if self._told in happened:
+                poller.unregister(self._told)  # hung up by an agent that we see the end of ourselves
             if 0 in happened or _told_to_end(self._woken):
                 return ""
 
     def _leave(self, ended: str) -> NoReturn:
         # As long as they are there: which these are can be told by where they lie.
         seen_by = self._agent if self._namespaces else os.getpid()
-        our_loops = list(loops.ours(journal.entries(), f"/proc/{seen_by}/mountinfo"))
+        our_loops = dict(loops.ours_known(journal.entries(), f"/proc/{seen_by}/mountinfo"))
         self._removed += tidy.hurry(journal.entries(), seen_by)
         left = tidy.end_children(_PATIENCE_S)
         removed, more = tidy.tidy(journal.entries(), our_loops, _PATIENCE_S)
@@ -169,7 +182,7 @@ def _become_agent(own: list[tenant_cgroups.Own], namespaces: bool, tell: int) ->
         mounts = tenant_room.enter_namespaces(own) if namespaces else tenant_room.take_folders(own)
         facts = {"log_start": kmsg.mark("kernelfs: tests begin here"), "mounts": mounts}
     except (GuestError, OSError) as error:
-        _answer({"error": str(error)})
+        _refuse(error)
         os._exit(0)
     if namespaces:
         _serve_from_a_child(facts, tell)
@@ -295,7 +308,7 @@ def _tidy_one(path: str) -> tidy.Said:
         os.close(handle)
     if ["boot", _boot_id()] not in entries:
         return [], []  # all that it tells of went with the kernel that it was done to
-    return tidy.tidy(entries, list(loops.ours(entries, None)), _PATIENCE_S)
+    return tidy.tidy(entries, dict(loops.ours_known(entries, None)), _PATIENCE_S)
 
 
 def collect() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from pytest_kernelfs.guest import cgroups, init, journal, syscalls, tenant_cgroups, tracing
+from pytest_kernelfs.guest import cgroups, init, journal, loops, syscalls, tenant_cgroups, tracing
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.tenant_cgroups import Own
 
@@ -79,14 +79,17 @@ def _unshare(flag: int, name: str) -> None:
 
 def _drop(places: list[str]) -> None:
     """Let go of what is mounted at these places and below, in our view of the mounts."""
-    with open("/proc/self/mountinfo", errors="replace") as file:
-        points = [line.split(" ")[4] for line in file]
-    for point in reversed(points):
-        if any((point + "/").startswith(place + "/") for place in places):
-            try:
-                syscalls.umount(point, _DETACH)
-            except OSError:
-                continue  # it went with one above it
+    for point in reversed(_mounted_below(places)):
+        try:
+            syscalls.umount(point, _DETACH)
+        except OSError:
+            continue  # it went with one above it
+
+
+def _mounted_below(places: list[str]) -> list[str]:
+    """What is mounted at these places and below, the latest last."""
+    points = [point for _number, point in loops.mount_points("/proc/self/mountinfo")]
+    return [point for point in points if any((point + "/").startswith(place + "/") for place in places)]
 
 
 def _mount_cgroups(own: list[Own]) -> None:
@@ -112,11 +115,12 @@ def take_folders(own: list[Own]) -> str:
     Gives the folder to mount below. Raises: GuestError.
     """
     tenant_cgroups.settle(own)
+    there = _mounted_below([ROOT])
+    if there:
+        raise GuestError(f"something is mounted on {there[0]} already, and it is not known who did that")
     if not os.path.isdir(ROOT):
         journal.note("folder", ROOT)
         os.mkdir(ROOT, 0o755)
-    elif os.path.ismount(ROOT):
-        raise GuestError(f"something is mounted on {ROOT} already, and it is not known who did that")
     try:
         syscalls.mount("tmpfs", ROOT, "tmpfs", 0, "mode=0755")
     except OSError as error:

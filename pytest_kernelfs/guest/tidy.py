@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
 
@@ -43,10 +43,11 @@ _NAMED_BY = {"parameter": 2, "throttle": 2, "controller": 2}
 Said = Tuple[List[str], List[str]]  # noqa: UP006   # what was removed, and what is left
 
 
-def tidy(entries: list[journal.Entry], our_loops: list[str], patience: float) -> Said:
+def tidy(entries: list[journal.Entry], our_loops: Mapping[str, loops.LoopInfo64], patience: float) -> Said:
     """Undo it all; gives what was still there and is no more, and what could not be undone.
 
-    ``our_loops`` are the loop devices of these tests. What is in use has ``patience`` seconds to be let go.
+    ``our_loops`` are the loop devices of these tests, with what was attached while these were there. What is
+    in use has ``patience`` seconds to be let go.
     """
     work = _Work(entries)
     work.undo("throttle", "throttle of {1}", _lift)
@@ -157,11 +158,7 @@ def _resume(name: str) -> bool:
 
 def _mounts_at(place: str, mounts: str = "/proc/self/mountinfo") -> Iterator[str]:
     """What is mounted there and below, the latest first; nothing if that view of the mounts has gone."""
-    try:
-        with open(mounts, errors="replace") as file:
-            points = [line.split(" ")[4].encode().decode("unicode_escape") for line in file]
-    except OSError:
-        points = []
+    points = [point for _number, point in loops.mount_points(mounts)]
     return (point for point in reversed(points) if (point + "/").startswith(place + "/"))
 
 
@@ -188,14 +185,14 @@ def _umount(point: str, of_tests: bool) -> bool:
     return of_tests
 
 
-def _remove_devices(work: _Work, our_loops: list[str], deadline: float) -> None:
+def _remove_devices(work: _Work, our_loops: Mapping[str, loops.LoopInfo64], deadline: float) -> None:
     """They may lie on one another in any order: from above, as they become free."""
     names = {kind: [what[0] for what in work.kinds.get(kind, ())] for kind in ("dm", "null_blk", "zram")}
     there: dict[str, Callable[[], bool]] = {
         **{f"device {name}": partial(dm.remove, name, 0.0) for name in names["dm"]},
         **{f"device {name}": partial(ram_disks.remove_null_blk, name) for name in names["null_blk"]},
         **{f"device {path}": partial(ram_disks.remove_zram, path, 0.0) for path in names["zram"]},
-        **{f"loop device {path}": _loop_remover(path) for path in our_loops},
+        **{f"loop device {path}": _loop_remover(path, info) for path, info in our_loops.items()},
     }
     while there:
         for what, remove in list(there.items()):
@@ -211,15 +208,13 @@ def _remove_devices(work: _Work, our_loops: list[str], deadline: float) -> None:
             time.sleep(_POLL_S)
 
 
-def _loop_remover(path: str) -> Callable[[], bool]:
-    """Detached only once: later the device may be another's."""
-    before = loops.info_of(path)
+def _loop_remover(path: str, before: loops.LoopInfo64) -> Callable[[], bool]:
+    """Detached only once, and only what was there ``before``: later the device may be another's."""
     asked = False
 
     def remove() -> bool:
         nonlocal asked
-        now = loops.info_of(path)
-        if before is None or now is None or (now.device, now.inode) != (before.device, before.inode):
+        if not loops.same(loops.info_of(path), before):
             return asked
         if not asked:
             loops.clear(path)

@@ -56,6 +56,26 @@ def test_those_on_what_is_mounted_at_our_places_are_ours(
     assert list(loops.ours(entries, None)) == [], "the numbers may be others' by now"
 
 
+def test_a_file_system_of_the_machine_that_a_test_has_bound_is_not_ours(
+    attached: dict[str, loops.LoopInfo64], tmp_path: Path
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 0:50 / /mnt rw - tmpfs x rw\n"
+        "3 2 8:1 /var /mnt/bound rw - ext4 /dev/sda1 rw\n"
+    )
+    attached["/dev/loop0"] = behind(device=os.makedev(8, 1))
+    assert list(loops.ours([WORD, ["place", "/mnt", 50]], str(mounts))) == []
+
+
+def test_mount_points_are_read_as_they_are(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("1 0 8:1 / /run/My\\040Disk\u00e9 rw - ext4 /dev/sda1 rw\n")
+    assert loops.mount_points(str(mounts)) == [(os.makedev(8, 1), "/run/My Disk\u00e9")]
+    assert loops.mount_points(str(tmp_path / "gone")) == []
+
+
 def test_the_name_carries_the_word_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loops.file_name("/run/kernelfs/x") == b"/run/kernelfs/x"
     monkeypatch.setattr(journal, "noted", lambda kind: {"kernelfs-abc"})

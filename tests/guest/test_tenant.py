@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +97,25 @@ def test_an_ordinary_user_has_nothing_to_collect(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert tenant.collect() == []
     assert (folder / "123").exists()
+
+
+def test_to_wait_takes_no_time_of_a_processor() -> None:
+    code = (
+        "import os, time\n"
+        "from pytest_kernelfs.guest import tenant\n"
+        "supervisor = tenant._Supervisor.__new__(tenant._Supervisor)\n"
+        "_, supervisor._woken = tenant._wake_on_signals()\n"
+        "supervisor._told, tell = os.pipe()\n"
+        "child = os.fork()\n"
+        "os.close(tell)\n"
+        "if not child:\n"
+        "    time.sleep(1)\n"
+        "    os._exit(0)\n"
+        "before = time.process_time()\n"
+        "assert supervisor._wait_for(child) == ''\n"
+        "assert time.process_time() - before < 0.1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], stdin=subprocess.PIPE, timeout=30, check=True)
 
 
 @pytest.mark.parametrize(

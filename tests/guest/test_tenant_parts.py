@@ -15,11 +15,14 @@ from pytest_kernelfs.guest import (
     kmsg,
     loops,
     meminfo,
+    syscalls,
     tenant_cgroups,
     tenant_disks,
     tenant_facts,
     tenant_keys,
+    tenant_room,
 )
+from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.tenant_cgroups import Own
 
 MIB = 1 << 20
@@ -185,3 +188,18 @@ def test_keys_are_pressed_and_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     said, refusal = tenant_keys.press("w")
     assert said is None
     assert refusal.startswith("has no sysrq keys")
+
+
+def test_what_is_mounted_in_the_way_of_our_folder_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "mount_points", lambda _mounts: [(1, "/run"), (2, "/run/kernelfs/theirs")])
+    with pytest.raises(GuestError, match="something is mounted on /run/kernelfs/theirs already"):
+        tenant_room.take_folders([])
+
+
+def test_all_mounts_at_our_places_are_let_go_in_our_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped: list[str] = []
+    points = [(1, "/run"), (2, "/run/My Disk"), (3, "/running"), (4, "/tmp")]
+    monkeypatch.setattr(loops, "mount_points", lambda _mounts: points)
+    monkeypatch.setattr(syscalls, "umount", lambda point, _flags: dropped.append(point))
+    tenant_room._drop(["/run", "/tmp"])
+    assert dropped == ["/tmp", "/run/My Disk", "/run"]

@@ -38,15 +38,15 @@ def test_sysctls_are_as_before_the_first_change(sysctls: dict[str, str]) -> None
         ["sysctl", "vm.dirty_ratio", "vm.dirty_ratio", "20"],
         ["sysctl", "gone", "gone", "1"],
     ]
-    assert tidy.tidy(entries, [], PATIENCE_S) == (["sysctl vm.swappiness"], [])
+    assert tidy.tidy(entries, {}, PATIENCE_S) == (["sysctl vm.swappiness"], [])
     assert sysctls["vm.swappiness"] == "10"
-    assert tidy.tidy(entries, [], PATIENCE_S) == ([], []), "there is nothing left to do"
+    assert tidy.tidy(entries, {}, PATIENCE_S) == ([], []), "there is nothing left to do"
 
 
 def test_sysctls_that_went_with_their_namespace_are_left_alone(sysctls: dict[str, str]) -> None:
     entry = ["sysctl", "net.core.somaxconn", "net.core.somaxconn", "4096"]
-    assert tidy.tidy([["namespaces"], entry], [], PATIENCE_S) == ([], [])
-    assert tidy.tidy([entry], [], PATIENCE_S) == (["sysctl net.core.somaxconn"], [])
+    assert tidy.tidy([["namespaces"], entry], {}, PATIENCE_S) == ([], [])
+    assert tidy.tidy([entry], {}, PATIENCE_S) == (["sysctl net.core.somaxconn"], [])
 
 
 def test_files_limits_and_folders_go(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_files_limits_and_folders_go(tmp_path: Path) -> None:
         ["write cache", str(cache), "write back"],
         ["folder", str(folder)],
     ]
-    removed, left = tidy.tidy(entries, [], PATIENCE_S)
+    removed, left = tidy.tidy(entries, {}, PATIENCE_S)
     assert left == []
     assert sorted(removed) == [f"file {file}", "throttle of 7:3", f"write cache in {cache}"]
     assert limits.read_text() == "7:3 0"
@@ -99,18 +99,17 @@ def test_devices_go_from_above_and_what_stays_in_use_is_told(monkeypatch: pytest
     monkeypatch.setattr(dm, "remove", remove)
     monkeypatch.setattr(loops, "info_of", there.get)
     monkeypatch.setattr(loops, "clear", clear)
-    removed, left = tidy.tidy([["dm", "one"]], ["/dev/loop1", "/dev/loop2"], PATIENCE_S)
+    removed, left = tidy.tidy([["dm", "one"]], dict(there), PATIENCE_S)
     assert removed == ["device one", "loop device /dev/loop1"]
     assert left == ["loop device /dev/loop2 (it is still in use)"]
     assert order.count("/dev/loop2") == 1, "asked again, it may be another's"
 
 
 def test_a_loop_device_that_is_anothers_by_now_is_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    infos = iter([loops.LoopInfo64(inode=1), loops.LoopInfo64(inode=2)])
     cleared: list[str] = []
-    monkeypatch.setattr(loops, "info_of", lambda path: next(infos))
+    monkeypatch.setattr(loops, "info_of", lambda path: loops.LoopInfo64(inode=2))
     monkeypatch.setattr(loops, "clear", cleared.append)
-    assert tidy.tidy([], ["/dev/loop1"], PATIENCE_S) == ([], [])
+    assert tidy.tidy([], {"/dev/loop1": loops.LoopInfo64(inode=1)}, PATIENCE_S) == ([], [])
     assert cleared == []
 
 
@@ -136,6 +135,6 @@ def test_what_fails_is_told_and_the_rest_is_done(monkeypatch: pytest.MonkeyPatch
     file = tmp_path / "disk"
     file.touch()
     monkeypatch.setattr(knobs, "read_sysctl", refuse)
-    removed, left = tidy.tidy([["sysctl", "a", "a", "1"], ["file", str(file)]], [], PATIENCE_S)
+    removed, left = tidy.tidy([["sysctl", "a", "a", "1"], ["file", str(file)]], {}, PATIENCE_S)
     assert removed == [f"file {file}"]
     assert left == ["sysctl a ([Errno 5] Input/output error)"]
