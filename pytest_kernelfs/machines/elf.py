@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_kernelfs.errors import UsageError
 
 MAGIC = b"\x7fELF"
+_LISTING_S = 30.0
 # elf.h: e_machine -> what `uname -m` calls such a machine.
 _MACHINES = {
     (3, 32): "i686",
@@ -93,9 +94,19 @@ def libraries(path: Path, loader: str, search: str) -> dict[str, Path]:
     environment = {"LC_ALL": "C", "LD_TRACE_LOADED_OBJECTS": "1"}
     if search:
         environment["LD_LIBRARY_PATH"] = search
-    done = subprocess.run(
-        [loader, *listing, str(path)], capture_output=True, text=True, env=environment, check=False
-    )
+    try:
+        done = subprocess.run(
+            [loader, *listing, str(path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=_LISTING_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(
+            f"vm.install: the loader {loader} of {path} does not list its libraries: {error}"
+        ) from None
     missing = _MISSING.search(done.stdout + done.stderr)
     if missing:
         raise UsageError(
