@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.machines import elf
 from pytest_kernelfs.machines.elf import Elf, libraries, read_elf
 
 Build = Callable[..., Path]
@@ -144,16 +143,9 @@ def test_what_the_loader_will_not_have(tmp_path: Path) -> None:
         libraries(path, read_elf(Path(sys.executable).resolve()).loader, "")
 
 
-@pytest.mark.parametrize(
-    ("script", "told"),
-    [("#!/bin/sh\nexec sleep 60\n", "timed out after 0.2 seconds"), ("", "Exec format error")],
-)
-def test_a_loader_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
-) -> None:
-    monkeypatch.setattr(elf, "_LISTING_S", 0.2)
+def test_a_loader_that_cannot_be_started(tmp_path: Path) -> None:
     loader = tmp_path / "ld.so"
-    loader.write_bytes(script.encode() or b"\x7fELF no more than that")
+    loader.write_bytes(b"\x7fELF no more than that")
     loader.chmod(0o755)
-    with pytest.raises(UsageError, match=rf"ld\.so of .*program does not list its libraries: .*{told}"):
+    with pytest.raises(UsageError, match=r"ld\.so of .*program does not list its libraries: .*Exec format"):
         libraries(tmp_path / "program", str(loader), "")
