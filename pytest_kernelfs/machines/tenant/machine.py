@@ -25,8 +25,9 @@ from pytest_kernelfs.machines.tenant.connection import Connection
 _CALL_S = 30.0
 _TIDY_S = 30.0
 _LAST_WORDS_S = 10.0
-# As /proc/sysrq-trigger has them: crash, reboot, power off, end or kill all processes.
-_DEADLY_KEYS = "cboei"
+# As /proc/sysrq-trigger has them: reboot, crash, end, kill or slow down processes whosever they are, stop in
+# a debugger, thaw file systems, power off, and mount all of them read-only.
+_HARMFUL_KEYS = "bcefgijknou"
 
 
 class TenantMachine(PlainMachine):
@@ -147,11 +148,11 @@ class TenantMachine(PlainMachine):
 
     def sysrq(self, keys: str, timeout: float) -> str:
         """Press keys through /proc/sysrq-trigger: that works only while the agent answers."""
-        deadly = sorted(set(keys) & set(_DEADLY_KEYS))
-        if deadly and not self.tenancy.owned:
+        harmful = sorted(set(keys) & set(_HARMFUL_KEYS))
+        if harmful and not self.tenancy.owned:
             raise Unsupported(
-                f"the provider {self.provider_name} does not press the sysrq keys {', '.join(deadly)}: they "
-                f"would end what else runs on {self.access.label}"
+                f"the provider {self.provider_name} does not press the sysrq keys {', '.join(harmful)}: they "
+                f"would harm what else runs on {self.access.label}"
             )
         return str(self._unless_refused(self.call(tenant_keys.press, keys, timeout=timeout)))
 

@@ -177,12 +177,14 @@ def test_disks_are_asked_for_and_refusals_skip_the_test(make: Any) -> None:
     machine.destroy()
 
 
-def test_keys_that_end_the_machine_are_for_machines_of_our_own(make: Any) -> None:
+def test_keys_that_harm_the_machine_are_for_machines_of_our_own(make: Any) -> None:
     machine, _, channel = make()
     channel.answer = ("it said", "")
     assert machine.sysrq("wt", 5) == "it said"
     with pytest.raises(Unsupported, match="does not press the sysrq keys b, c"):
         machine.sysrq("wcb", 5)
+    with pytest.raises(Unsupported, match="the sysrq keys f, u: they would harm what else runs on"):
+        machine.sysrq("uf", 5)
     machine.destroy()
     owned, _, channel = make(Tenancy(owned=True))
     channel.answer = ("", "")

@@ -191,7 +191,7 @@ def test_one_machine_after_another_starts_fresh(provider: LocalProvider) -> None
 
 
 def test_what_would_harm_the_host_is_refused(here: VM, provider: LocalProvider) -> None:
-    with pytest.raises(Unsupported, match="not press the sysrq keys c: they would end what else runs on"):
+    with pytest.raises(Unsupported, match="not press the sysrq keys c: they would harm what else runs on"):
         here.sysrq("c")
     with pytest.raises(Unsupported, match="cannot cut the power"):
         here.machine.attach_disk(DiskSpec(MIB, power_cut=True))
