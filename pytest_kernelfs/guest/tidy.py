@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +35,10 @@ _LEAST_S = 0.5
 # Sysctls that are of a namespace: after it has gone, these names are those of the machine.
 _OF_NAMESPACES = (
     *("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem"),
-    *("fs.mqueue.", "user."),
+    *("kernel.ns_last_pid", "fs.mqueue.", "user."),
 )
+# This one, of PID namespaces since that version.
+_PID_MAX, _PID_MAX_SINCE = "kernel.pid_max", (6, 14)
 
 # By how many of its details a thing is known; the others tell what it was.
 _NAMED_BY = {"parameter": 2, "throttle": 2, "controller": 2}
@@ -122,7 +125,7 @@ def _kill(folders: list[str], patience: float) -> bool:
 
 
 def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  # noqa: ARG001  (names it)
-    if apart and name.startswith(_OF_NAMESPACES):
+    if apart and _is_of_namespaces(name):
         return False
     try:
         if knobs.read_sysctl(name) == value:
@@ -131,6 +134,12 @@ def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  #
         return False  # it went with its module
     knobs.restore_sysctls([(name, value)])
     return True
+
+
+def _is_of_namespaces(name: str) -> bool:
+    if name == _PID_MAX:
+        return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= _PID_MAX_SINCE
+    return name.startswith(_OF_NAMESPACES)
 
 
 def _set_back_parameter(module: str, name: str, value: str) -> bool:

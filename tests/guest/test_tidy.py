@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,17 @@ def test_sysctls_that_went_with_their_namespace_are_left_alone(sysctls: dict[str
     entry = ["sysctl", "net.core.somaxconn", "net.core.somaxconn", "4096"]
     assert tidy.tidy([["namespaces"], entry], {}, PATIENCE_S) == ([], [])
     assert tidy.tidy([entry], {}, PATIENCE_S) == (["sysctl net.core.somaxconn"], [])
+
+
+@pytest.mark.parametrize(("release", "undone"), [("6.12.9-amd64", True), ("6.14.0", False), ("7.2.1", False)])
+def test_the_most_processes_are_of_a_namespace_since_a_version(
+    sysctls: dict[str, str], monkeypatch: pytest.MonkeyPatch, release: str, undone: bool
+) -> None:
+    sysctls["kernel.pid_max"] = "32768"
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    entry = ["sysctl", "kernel.pid_max", "kernel.pid_max", "4194304"]
+    tidy.tidy([["namespaces"], entry], {}, PATIENCE_S)
+    assert sysctls["kernel.pid_max"] == ("4194304" if undone else "32768")
 
 
 def test_files_limits_and_folders_go(tmp_path: Path) -> None:
