@@ -5,6 +5,7 @@ On a machine of our own there is no journal, and nothing is noted: it ends with 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any, List  # noqa: UP035  (Python 3.7)
@@ -27,9 +28,12 @@ def is_kept() -> bool:
 
 
 def note(kind: str, *what: Any) -> None:
-    """Note that something is about to be changed."""
+    """Note that something is about to be changed. Raises: OSError if there is no room for a note."""
     if _handle >= 0:
-        os.write(_handle, (json.dumps([kind, *what]) + "\n").encode())
+        # It begins with the end of a line: the one before may have been cut short.
+        line = f"\n{json.dumps([kind, *what])}\n".encode()
+        if os.write(_handle, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def forget(kind: str, first: Any) -> None:
@@ -43,10 +47,12 @@ def entries(handle: int | None = None) -> list[Entry]:
     if source < 0:
         return []
     data = os.pread(source, os.fstat(source).st_size, 0)
-    # The last line may be cut short, if its writer was killed: what it announces was not done yet.
     found: list[Entry] = []
     for line in data.decode().split("\n")[:-1]:
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # empty, or cut short: what it was to announce was not done
         if entry[0] == _FORGET:
             found = [other for other in found if other[:2] != entry[1:]]
         else:

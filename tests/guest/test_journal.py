@@ -53,3 +53,5 @@ def test_a_line_that_was_cut_short_was_not_done(path: Path) -> None:
     with path.open("a") as file:
         file.write('["dm", "tw')
     assert journal.noted("dm") == {"one"}
+    journal.note("dm", "three")
+    assert journal.noted("dm") == {"one", "three"}
