@@ -121,6 +121,7 @@ def take_folders(own: list[Own]) -> str:
     if not os.path.isdir(ROOT):
         journal.note("folder", ROOT)
         os.mkdir(ROOT, 0o755)
+    journal.note("place", ROOT, 0)  # its number is not known yet; unnoted, it would be in everybody's way
     try:
         syscalls.mount("tmpfs", ROOT, "tmpfs", 0, "mode=0755")
     except OSError as error:

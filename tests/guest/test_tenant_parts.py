@@ -203,3 +203,17 @@ def test_all_mounts_at_our_places_are_let_go_in_our_view(monkeypatch: pytest.Mon
     monkeypatch.setattr(syscalls, "umount", lambda point, _flags: dropped.append(point))
     tenant_room._drop(["/run", "/tmp"])
     assert dropped == ["/tmp", "/run/My Disk", "/run"]
+
+
+def test_a_place_is_noted_before_it_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, noted: list[list[object]], tmp_path: Path
+) -> None:
+    def refuse(*_args: object) -> None:
+        assert noted == [["place", str(tmp_path), 0]]
+        raise OSError(1, os.strerror(1))
+
+    monkeypatch.setattr(tenant_room, "ROOT", str(tmp_path))
+    monkeypatch.setattr(loops, "mount_points", lambda _mounts: [])
+    monkeypatch.setattr(syscalls, "mount", refuse)
+    with pytest.raises(GuestError, match="cannot mount a tmpfs"):
+        tenant_room.take_folders([])
