@@ -76,11 +76,16 @@ def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, 
 
 
 def _passes_through_users_code(error: BaseException) -> bool:
-    """Whether a traceback could show anything but our own frames and those of pytest."""
+    """Whether a traceback could show where the user's code called ours.
+
+    What comes after our own frames is ours, or a library's that we use.
+    """
     trace = error.__traceback__
     while trace is not None:
         path = Path(trace.tb_frame.f_code.co_filename)
-        if not _is_ours(path) and not any(path.is_relative_to(folder) for folder in _PYTEST):
+        if _is_ours(path):
+            return False
+        if not any(path.is_relative_to(folder) for folder in _PYTEST):
             return True
         trace = trace.tb_next
     return False

@@ -126,3 +126,14 @@ def test_two_plugins_that_offer_the_same_name_are_told(run: Runner, pytester: py
         line
         == "ERROR: kernelfs: --kernelfs-provider: two plugins offer a provider 'ssh'; disable one of them"
     )
+
+
+def test_an_error_of_its_own_is_told_without_a_traceback(run: Runner, pytester: pytest.Pytester) -> None:
+    raising = 'note(f"start {kernel.release}")\n        raise InfrastructureError("the cloud is full")'
+    assert 'note(f"start {kernel.release}")' in CONFTEST
+    source = "from pytest_kernelfs.errors import InfrastructureError\n" + CONFTEST
+    pytester.makeconftest(source.replace('note(f"start {kernel.release}")', raising))
+    result = run("def test_one(vm): pass\n", *CLOUD)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the cloud is full*"])
+    result.stdout.no_fnmatch_line("*conftest.py*")
