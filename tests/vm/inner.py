@@ -19,6 +19,12 @@ _INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11
 _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
 
 
+def hear_signals() -> None:
+    """To be called in a child: what a shell starts in the background, or nohup, is told to ignore these."""
+    for one in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(one, signal.SIG_DFL)
+
+
 class InnerRun:
     """Runs of pytest on tests in ``folder``, which their machines have in their command lines.
 
@@ -64,8 +70,7 @@ class InnerRun:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # What a shell starts in the background is told to ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hear_signals,
         )
         self._started.append(process)
         return process

@@ -14,6 +14,7 @@ import pytest
 from pytest_kernelfs import Kernel
 from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines import lease
+from tests.vm.inner import hear_signals
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
@@ -32,7 +33,12 @@ def start(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[Start]:
         wanted = ["--offline", "--accel", config.accel, *["--kernel", kernel.release] * kernels]
         pipe = subprocess.PIPE
         process = subprocess.Popen(
-            [*command, *wanted, *arguments], stdin=stdin, stdout=pipe, stderr=pipe, process_group=0
+            [*command, *wanted, *arguments],
+            stdin=stdin,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+            preexec_fn=hear_signals,
         )
         started.append(process)
         return process
