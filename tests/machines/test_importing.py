@@ -211,7 +211,8 @@ def test_each_call_asks_over_its_own_channel(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[str] = []
     both = threading.Barrier(2, timeout=PATIENCE_S)
     monkeypatch.setattr(importing, "_channels", [])
-    monkeypatch.setattr(sys, "meta_path", [importing._finder, *sys.meta_path])
+    others = [finder for finder in sys.meta_path if finder is not importing._finder]
+    monkeypatch.setattr(sys, "meta_path", [importing._finder, *others])
     monkeypatch.setattr(pytest_kernelfs, "__getattr__", None, raising=False)
 
     def call(name: str) -> None:

@@ -54,7 +54,8 @@ class Bounds:
             tempfile.TemporaryFile() as err,
         ):
             process = subprocess.Popen(
-                guarded(command),
+                # Where we were told to ignore interrupts, Vagrant is not: it is ended with one.
+                guarded(["env", "--default-signal=INT", *command]),
                 cwd=self.folder,
                 env=dict(self.env),
                 stdin=subprocess.DEVNULL,
