@@ -6,6 +6,8 @@ them survive pickling, because xdist carries them between processes.
 
 from __future__ import annotations
 
+import warnings
+
 
 class KernelfsError(Exception):
     """Base of every error this package raises on purpose.
@@ -23,6 +25,11 @@ class KernelfsError(Exception):
 
 class KernelfsWarning(UserWarning):
     """Something works less well than it could; the message says what, and why."""
+
+
+def warn(text: str) -> None:
+    """Warn of that, where this was called."""
+    warnings.warn(KernelfsWarning(text), stacklevel=2)
 
 
 class UsageError(KernelfsError):

@@ -6,7 +6,6 @@ import itertools
 import shutil
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning, UsageError
+from pytest_kernelfs.errors import InfrastructureError, UsageError, warn
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import disk_image, lease
 from pytest_kernelfs.machines.accelerator import Accelerator, settle
@@ -203,7 +202,7 @@ class LibvirtProvider(PlainProvider):
             if not self._connection().alive:
                 raise
             self._quick[key] = None
-            _warn(f"machines with kernel {kernel.release} cannot be restored, so every one boots: {error}")
+            warn(f"machines with kernel {kernel.release} cannot be restored, so every one boots: {error}")
             return self._in_slot(self._boot(kernel, spec), slot)
         if time.monotonic() - begin > _TOO_SLOW * quick.boot:
             quick.saved.discard()
@@ -221,7 +220,7 @@ class LibvirtProvider(PlainProvider):
         except InfrastructureError as error:
             if not self._connection().alive:
                 raise
-            _warn(f"machines with kernel {kernel.release} cannot be saved, so every one boots: {error}")
+            warn(f"machines with kernel {kernel.release} cannot be saved, so every one boots: {error}")
             return None
         finally:
             machine.destroy()
@@ -353,7 +352,7 @@ class LibvirtProvider(PlainProvider):
         slot = NO_SLOT
         if self._connection().local:
             if spec not in self._admissions:
-                self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, _warn)
+                self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, warn)
             slot = self._admissions[spec].enter(self._settings.boot_timeout)
         with slot.given_back_on_failure():
             yield slot
@@ -369,12 +368,8 @@ class LibvirtProvider(PlainProvider):
                 self._storage.close()
                 self._storage = None
         except InfrastructureError as error:
-            _warn(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
+            warn(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
         finally:
             self._forget()
             for folder in self._folders:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(KernelfsWarning(text), stacklevel=2)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import lease
-from pytest_kernelfs.tools import need
+from pytest_kernelfs.machines.guarded import guarded
 
 _OOM_SCORE = "500"
 _STDERR = "qemu.stderr"
 _FREEZE_S = 5.0
-# An owner that died before its child asked for the signal will never send one.
-_STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
-
-
-def guarded(command: Sequence[str]) -> list[str]:
-    """The same command, for this process to start: it gets SIGKILL when the thread that starts it ends."""
-    alone = ["sh", "-c", _STILL_OURS, str(os.getpid()), *command]
-    return [str(need("setpriv")), "--pdeathsig", "KILL", *alone]
 
 
 class QemuProcess:

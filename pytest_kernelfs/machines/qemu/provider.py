@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import InfrastructureError, KernelfsWarning
+from pytest_kernelfs.errors import InfrastructureError, warn
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.accelerator import Accelerator
@@ -118,7 +117,7 @@ class QemuProvider:
 
     def _admission(self, spec: MachineSpec) -> Admission:
         if spec not in self._admissions:
-            self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, _warn)
+            self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, warn)
         return self._admissions[spec]
 
     def _start(self, launch: Launch, slot: Slot) -> QemuMachine:
@@ -127,7 +126,7 @@ class QemuProvider:
                 return self._from_template(launch, lambda folder: self._restore(launch, folder, slot))
             except _ForksFail as failure:
                 self._forks_work = False
-                _warn(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
+                warn(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
         return self._boot(launch, slot)
 
     def _boot(self, launch: Launch, slot: Slot) -> QemuMachine:
@@ -318,10 +317,6 @@ class QemuProvider:
             machine.destroy()
             raise
         return machine
-
-
-def _warn(text: str) -> None:
-    warnings.warn(KernelfsWarning(text), stacklevel=2)
 
 
 class _ForksFail(Exception):

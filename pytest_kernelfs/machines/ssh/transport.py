@@ -14,7 +14,7 @@ from typing import final
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
 from pytest_kernelfs.machines import lease
-from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.ssh.complaint import explain, words
 from pytest_kernelfs.machines.ssh.greeting import GREETING, Greeting
 from pytest_kernelfs.tools import need

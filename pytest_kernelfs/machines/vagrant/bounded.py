@@ -14,7 +14,7 @@ from typing import IO
 
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
-from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.vagrant.complaint import explain
 from pytest_kernelfs.machines.verdict import tail
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable
-from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.vagrant.bounded import end_group
 from pytest_kernelfs.machines.vagrant.commands import Commands
 from pytest_kernelfs.machines.vagrant.places import plugins_of_user, shipped_folder

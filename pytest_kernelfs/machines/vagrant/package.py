@@ -12,7 +12,7 @@ from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
-from pytest_kernelfs.machines.qemu.process import guarded
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.verdict import tail
 

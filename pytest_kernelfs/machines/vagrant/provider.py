@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -10,10 +9,10 @@ from typing import final
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import (
     InfrastructureError,
-    KernelfsWarning,
     ProviderUnavailable,
     Unsupported,
     UsageError,
+    warn,
 )
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.accelerator import Accelerator
@@ -134,7 +133,7 @@ class VagrantProvider(PlainProvider):
         timeout = self._settings.boot_timeout
         folder = self._vagrant.folder or places.shipped_folder()
         home = self._home()
-        slot = Admission(spec.memory, self._settings.max_vms, _warn).enter(timeout)
+        slot = Admission(spec.memory, self._settings.max_vms, warn).enter(timeout)
         try:
             place = places.make_place(self._settings.cache_root, folder)
             place = place.noted({**box.QUIET, **home, **self._environment(place, kernel, spec)})
@@ -178,7 +177,3 @@ class VagrantProvider(PlainProvider):
             instance.destroy()
         self._in_use.clear()
         self._idle = None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(KernelfsWarning(text), stacklevel=2)

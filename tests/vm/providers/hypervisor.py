@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.lease import ProcessId
-from pytest_kernelfs.machines.qemu.process import guarded
 
 URI = "qemu:///system"
 _SOCKET = "run/libvirt/libvirt-sock"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pytest_kernelfs import Kernel
 from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.initramfs.lift import add_with_symlinks, guest_path, shared_libraries
 from pytest_kernelfs.machines.qemu.binary import find_qemu
-from pytest_kernelfs.machines.qemu.process import guarded
 from pytest_kernelfs.tools import need
 
 _BOOT_S = 300.0
