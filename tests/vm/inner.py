@@ -39,12 +39,18 @@ class InnerRun:
             if (outer_cache / part).is_dir():
                 # Links: the files are many and large, and nobody changes them in place.
                 shutil.copytree(outer_cache / part, self.cache / part, copy_function=os.link, symlinks=True)
+        self.target = folder / "test_inner.py"
         self._release = release
         self._inside = inside
         self._started: list[subprocess.Popen[str]] = []
 
     def write(self, source: str) -> None:
-        (self.folder / "test_inner.py").write_text(source)
+        self.target.write_text(source)
+
+    def bring(self, tests: Path) -> None:
+        """Have a copy of a folder with tests run from now on."""
+        self.target = self.folder / tests.name
+        shutil.copytree(tests, self.target, ignore=shutil.ignore_patterns("__pycache__"))
 
     def start(self, *options: str, kernel: str = "") -> subprocess.Popen[str]:
         """Start pytest, in a process group of its own, on this run's kernel or another spec."""
@@ -62,7 +68,7 @@ class InnerRun:
         spec = kernel or self._release
         wanted = [f"--kernel={spec}", f"--kernelfs-cache={self.cache}", f"--rootdir={self.folder}"]
         process = subprocess.Popen(
-            [*command, *wanted, *options, str(self.folder / "test_inner.py")],
+            [*command, *wanted, *options, str(self.target)],
             cwd=self.folder,
             env={**os.environ, "TMPDIR": str(self.folder)},
             stdin=subprocess.DEVNULL,
