@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.providers import DEFAULT, HYPERVISORS, ProviderOptions
+from pytest_kernelfs.providers import DEFAULT, HYPERVISORS, ProviderOptions, refuse_unused
 from pytest_kernelfs.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -254,6 +254,7 @@ def _made_of(
     require: bool,
 ) -> Config:
     """``root`` is where paths of the ini file are relative to."""
+    _refuse_unused(values, allow_local=allow_local)
     return Config(
         specs=specs,
         explicit=explicit,
@@ -282,6 +283,19 @@ def _made_of(
         artifacts=values["kernelfs_artifacts"].folder(root),
         require=require,
     )
+
+
+def _refuse_unused(values: Mapping[str, _Value], *, allow_local: bool) -> None:
+    """Raises: UsageError for what was typed and is of no use in this run.
+
+    Elsewhere, in the ini file say, it may stand for runs with another provider.
+    """
+    typed = [value.named for value in values.values() if value.typed and value.text]
+    local = ["--kernelfs-allow-local"] if allow_local else []
+    refuse_unused(values["kernelfs_provider"].text, [*typed, *local])
+    partition = values["kernelfs_image_partition"]
+    if partition.typed and partition.text and not values["kernelfs_image"].text:
+        raise UsageError(f"{partition.named}: it is of a disk image; name that with --kernelfs-image")
 
 
 def _ini_specs(config: pytest.Config) -> list[str]:
@@ -327,7 +341,7 @@ def _of_run(option: Option, config: pytest.Config) -> _Value:
 
 def _of_command(option: Option, typed: str | None) -> _Value:
     if typed is not None:
-        return _Value(option.name, typed)
+        return _Value(option.name, typed, typed=True)
     variable = os.environ.get(option.variable)
     if variable:
         return _Value(f"the environment variable {option.variable}", variable)
@@ -337,8 +351,8 @@ def _of_command(option: Option, typed: str | None) -> _Value:
 class _Value:
     """The text of one option, and its conversions, whose errors say where the text came from."""
 
-    def __init__(self, named: str, text: str, *, in_ini: bool = False) -> None:
-        self._named, self.text, self._in_ini = named, text, in_ini
+    def __init__(self, named: str, text: str, *, in_ini: bool = False, typed: bool = False) -> None:
+        self.named, self.text, self.typed, self._in_ini = named, text, typed, in_ini
 
     def path(self, root: Path) -> Path | None:
         """The same as ``folder``; None if nothing is given."""
@@ -350,21 +364,21 @@ class _Value:
 
     def one_of(self, known: tuple[str, ...]) -> str:
         if self.text not in known:
-            raise UsageError(f"{self._named}: {self.text!r} is none of {', '.join(known)}")
+            raise UsageError(f"{self.named}: {self.text!r} is none of {', '.join(known)}")
         return self.text
 
     def memory(self) -> int:
-        size = parse_size(self.text, self._named)
+        size = parse_size(self.text, self.named)
         if size < LEAST_MEMORY:
             raise UsageError(
-                f"{self._named}: {self.text} is too little for a machine ({format_size(size)}); "
+                f"{self.named}: {self.text} is too little for a machine ({format_size(size)}); "
                 f"give at least {LEAST_MEMORY >> 20}M, such as 1G"
             )
         return size
 
     def count(self, most: int) -> int:
         if not self.text.isdecimal() or not 1 <= int(self.text) <= most:
-            raise UsageError(f"{self._named}: {self.text!r} is no number from 1 to {most}")
+            raise UsageError(f"{self.named}: {self.text!r} is no number from 1 to {most}")
         return int(self.text)
 
     def seconds(self) -> float:
@@ -373,5 +387,5 @@ class _Value:
         except ValueError:
             value = 0.0
         if not 0 < value < 86400:
-            raise UsageError(f"{self._named}: {self.text!r} is no time in seconds above 0")
+            raise UsageError(f"{self.named}: {self.text!r} is no time in seconds above 0")
         return value

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 DEFAULT = "qemu"
 NAMES = ("qemu", "libvirt", "vagrant", "ssh", "local")
 HYPERVISORS = ("libvirt", "virtualbox")
+# What only one of our providers heeds.
+_OPTIONS_OF = {
+    "--kernelfs-libvirt-uri": "libvirt",
+    "--kernelfs-vagrant-box": "vagrant",
+    "--kernelfs-vagrant-folder": "vagrant",
+    "--kernelfs-vagrant-hypervisor": "vagrant",
+    "--kernelfs-ssh": "ssh",
+    "--kernelfs-ssh-config": "ssh",
+    "--kernelfs-allow-local": "local",
+}
+_IMAGE = ("--kernelfs-image", "--kernelfs-image-partition")
+# Those of other plugins are given the image, too.
+_BOOT_NO_IMAGE = ("vagrant", "ssh", "local")
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,22 @@ def ours(options: ProviderOptions) -> Mapping[str, MakeProvider]:
         return LocalProvider(settings, allowed=options.allow_local)
 
     return dict(zip(NAMES, (qemu, libvirt, vagrant, ssh, local), strict=True))
+
+
+def refuse_unused(provider: str, typed: Iterable[str]) -> None:
+    """``typed`` are options of the command line. Raises: UsageError for one that this provider heeds not."""
+    for option in typed:
+        owner = _OPTIONS_OF.get(option, provider)
+        if owner != provider:
+            raise UsageError(
+                f"{option}: it is for the provider {owner}, and the provider of this run is {provider}; add "
+                f"--kernelfs-provider {owner}, or leave it out"
+            )
+        if option in _IMAGE and provider in _BOOT_NO_IMAGE:
+            raise UsageError(
+                f"{option}: the provider {provider} boots no disk image; leave it out, or choose "
+                "--kernelfs-provider qemu or libvirt"
+            )
 
 
 def choose(name: str, offered: Iterable[Mapping[str, MakeProvider]]) -> MakeProvider:

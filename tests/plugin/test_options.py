@@ -25,6 +25,29 @@ WRONG = [
     (("--kernelfs-boot-timeout=nan",), "--kernelfs-boot-timeout: 'nan' is no time in seconds above 0"),
     (("--kernelfs-boot-timeout=soon",), "--kernelfs-boot-timeout: 'soon' is no time in seconds above 0"),
     (("--kernelfs-provider", "cloud"), "kernelfs: --kernelfs-provider: 'cloud' is none of "),
+    (
+        ("--kernelfs-ssh", "root@lab-7"),
+        "--kernelfs-ssh: it is for the provider ssh, and the provider of this run is qemu; add "
+        "--kernelfs-provider ssh, or leave it out",
+    ),
+    (("--kernelfs-ssh-config=/x",), "--kernelfs-ssh-config: it is for the provider ssh"),
+    (("--kernelfs-libvirt-uri=qemu:///system",), "--kernelfs-libvirt-uri: it is for the provider libvirt"),
+    (("--kernelfs-vagrant-box=x/y",), "--kernelfs-vagrant-box: it is for the provider vagrant"),
+    (("--kernelfs-vagrant-folder=/x",), "--kernelfs-vagrant-folder: it is for the provider vagrant"),
+    (
+        ("--kernelfs-vagrant-hypervisor=libvirt",),
+        "--kernelfs-vagrant-hypervisor: it is for the provider vagrant",
+    ),
+    (("--kernelfs-allow-local",), "--kernelfs-allow-local: it is for the provider local"),
+    (
+        ("--kernelfs-provider=ssh", "--kernelfs-ssh=x", "--kernelfs-image=/x"),
+        "--kernelfs-image: the provider ssh boots no disk image; leave it out, or choose",
+    ),
+    (
+        ("--kernelfs-provider=local", "--kernelfs-allow-local", "--kernelfs-image-partition=1"),
+        "--kernelfs-image-partition: the provider local boots no disk image",
+    ),
+    (("--kernelfs-image-partition=1",), "--kernelfs-image-partition: it is of a disk image; name that with"),
 ]
 
 
@@ -43,6 +66,14 @@ def test_a_wrong_ini_setting_is_told_by_its_name(run: Runner, pytester: pytest.P
     result = run(TEST)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: the ini setting kernelfs_isolation: 'foo' is none of *"])
+
+
+def test_what_other_providers_heed_may_stand_in_the_ini_file_and_the_environment(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]\nkernelfs_ssh = lab\nkernelfs_image_partition = 1\n")
+    monkeypatch.setenv("KERNELFS_VAGRANT_BOX", "x/y")
+    run(TEST, "--kernelfs-libvirt-uri=").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("written", ["5.10 6.1", "5.10,6.1", "5.10\n    6.1"])
