@@ -15,5 +15,6 @@ if TYPE_CHECKING:
 def pytest_kernelfs_providers(config: pytest.Config) -> Mapping[str, MakeProvider]:  # type: ignore[empty-body]
     """Offer machine providers: name for ``--kernelfs-provider`` -> what makes it from the settings.
 
-    Only the one that is chosen is made, when the first test needs a machine.
+    Only the one that is chosen is made, when the first test needs a machine. ``kernelfs run`` and ``shell``
+    ask, too; their ``config`` has all options and settings, but ``pytest_configure`` was not called.
     """

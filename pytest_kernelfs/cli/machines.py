@@ -19,14 +19,17 @@ from pytest_kernelfs.run import Run
 
 if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
-    from pytest_kernelfs.machines.machine import Machine
+    from pytest_kernelfs.machines.machine import Machine, MakeProvider
 
 # Those of pytest's options that say nothing of one machine, or stand before the command's name.
 _LEFT_OUT = frozenset(
     {"isolation", "cache", "cache_size", "debian_mirror", "debian_keyring", "keep", "artifacts"}
 )
-# Here it is one machine, and no plugin of pytest can offer others.
-_WORDED = {"kernelfs_provider": f"what runs the machine: {', '.join(providers.NAMES)}"}
+# Here it is one machine.
+_WORDED = {
+    "kernelfs_provider": f"what runs the machine: {', '.join(providers.NAMES)}, or a provider of a plugin of "
+    "pytest"
+}
 _LONG = "--kernelfs-"
 # Where work begins in a machine unless a folder is shared.
 HOME = "/root"
@@ -121,10 +124,10 @@ class Machines:
 
         config = wanted.config(settings, specs)
         self._shares = parse_shares(config.share)
-        ours = [providers.ours(config.providers)]
+        offered = [providers.ours(config.providers), *_others(config.provider)]
         # Each folder is copied once: it does not pay to save a machine that has them, and fork it.
         config = replace(config, share=())
-        self._run = Run(config, lambda: providers.choose(config.provider, ours))
+        self._run = Run(config, lambda: providers.choose(config.provider, offered))
         self._run.check_provider()
 
     def kernels(self) -> list[Candidate]:
@@ -161,6 +164,15 @@ class Machines:
 
     def close(self) -> None:
         self._run.close()
+
+
+def _others(name: str) -> Sequence[Mapping[str, MakeProvider]]:
+    """What plugins offer, if none of our providers has that name. Raises: UsageError."""
+    if name in providers.NAMES:
+        return []
+    from pytest_kernelfs.cli import plugins
+
+    return plugins.offered(name)
 
 
 @contextmanager
