@@ -20,6 +20,10 @@ _IFF_UP = 1
 _NUD_PERMANENT = 0x80
 _ROOT = 0xFFFFFFFF
 _INDEX, _PEER_INDEX = 10, 11
+# linux/if_link.h
+_TX_QUEUES, _RX_QUEUES = 31, 32
+# The handle of the qdisc that has one of its own for each queue of an interface.
+_QUEUES = 1 << 16
 
 # linux/pkt_sched.h
 _PLUG_RELEASE_INDEFINITE = 2
@@ -42,15 +46,21 @@ def ask(kind: int, flags: int, body: bytes) -> None:
         raise OSError(-code, os.strerror(-code))
 
 
-def add_veth(interface: str, address: bytes, peer: str, peer_address: bytes, peer_namespace: int) -> None:
-    """Make a pair of joined interfaces: one here, its peer in the namespace of that file descriptor."""
+def add_veth(
+    interface: str, address: bytes, peer: str, peer_address: bytes, peer_namespace: int, queues: int
+) -> None:
+    """Make a pair of joined interfaces: one here, its peer in the namespace of that file descriptor.
+
+    Each has so many queues to send through, and as many that what arrives comes from.
+    """
     # Ends with different numbers count as urgent when they come up; others wait up to a second.
-    end = _link(_PEER_INDEX) + attribute(3, peer.encode() + b"\0") + attribute(1, peer_address)
+    number = struct.pack("=I", queues)
+    common = attribute(_TX_QUEUES, number) + attribute(_RX_QUEUES, number) if queues > 1 else b""
+    end = _link(_PEER_INDEX) + attribute(3, peer.encode() + b"\0") + attribute(1, peer_address) + common
     end += attribute(28, struct.pack("=i", peer_namespace))
     kind = attribute(1, b"veth\0") + attribute(2, attribute(1, end))
-    body = (
-        _link(_INDEX) + attribute(3, interface.encode() + b"\0") + attribute(1, address) + attribute(18, kind)
-    )
+    body = _link(_INDEX) + attribute(3, interface.encode() + b"\0") + attribute(1, address) + common
+    body += attribute(18, kind)
     ask(_NEWLINK, _CREATE | _EXCLUSIVE, body)
 
 
@@ -94,22 +104,23 @@ def set_netem(index: int, delay_ns: int, jitter_ns: int, loss: float, rate: int,
     _set_qdisc(index, "netem", options)
 
 
-def set_plug(index: int, limit: int) -> None:
-    """Hold back what is sent through an interface, up to ``limit`` bytes. Raises: OSError, as for netem."""
+def set_plug(index: int, limit: int, queue: int) -> None:
+    """Hold back what is sent through an interface, or one queue of it, up to ``limit`` bytes.
+
+    A ``queue`` below 0 stands for all of them. Raises: OSError, as for netem.
+    """
     # A plug that was there lets packets pass, and is to be closed anew.
     delete_qdisc(index)
-    _set_qdisc(index, "plug", struct.pack("=iI", 0, limit))
+    if queue >= 0:
+        _set_qdisc(index, "mq", b"", handle=_QUEUES)
+    _set_qdisc(index, "plug", struct.pack("=iI", 0, limit), _place(queue))
 
 
-def release_plug(index: int) -> None:
+def release_plug(index: int, queue: int) -> None:
     """Send what was held back, in its order, and let pass all that follows."""
-    ask(
-        _NEWQDISC,
-        0,
-        _qdisc(index)
-        + attribute(1, b"plug\0")
-        + attribute(2, struct.pack("=iI", _PLUG_RELEASE_INDEFINITE, 0)),
-    )
+    options = struct.pack("=iI", _PLUG_RELEASE_INDEFINITE, 0)
+    body = _qdisc(index, _place(queue)) + attribute(1, b"plug\0") + attribute(2, options)
+    ask(_NEWQDISC, 0, body)
 
 
 def delete_qdisc(index: int) -> None:
@@ -121,8 +132,8 @@ def delete_qdisc(index: int) -> None:
             raise
 
 
-def _set_qdisc(index: int, kind: str, options: bytes) -> None:
-    body = _qdisc(index) + attribute(1, kind.encode() + b"\0") + attribute(2, options)
+def _set_qdisc(index: int, kind: str, options: bytes, parent: int = _ROOT, handle: int = 0) -> None:
+    body = _qdisc(index, parent, handle) + attribute(1, kind.encode() + b"\0") + attribute(2, options)
     ask(_NEWQDISC, _CREATE | _REPLACE, body)
 
 
@@ -130,5 +141,10 @@ def _link(index: int, flags: int = 0) -> bytes:
     return struct.pack("=BBHiII", socket.AF_UNSPEC, 0, 0, index, flags, flags)
 
 
-def _qdisc(index: int) -> bytes:
-    return struct.pack("=BBHiIII", socket.AF_UNSPEC, 0, 0, index, 0, _ROOT, 0)
+def _place(queue: int) -> int:
+    """The parent of what a queue sends through; below 0, of what all do."""
+    return _QUEUES + queue + 1 if queue >= 0 else _ROOT
+
+
+def _qdisc(index: int, parent: int = _ROOT, handle: int = 0) -> bytes:
+    return struct.pack("=BBHiIII", socket.AF_UNSPEC, 0, 0, index, handle, parent, 0)

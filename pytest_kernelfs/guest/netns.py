@@ -79,8 +79,8 @@ def _in_thread(function: Callable[[], Any]) -> Any:
     return outcome[0]
 
 
-def create_pair(left: str, right: str) -> bool:
-    """Make two namespaces, joined by interfaces that are up and have addresses.
+def create_pair(left: str, right: str, queues: int) -> bool:
+    """Make two namespaces, joined by interfaces that are up, have addresses and so many queues.
 
     False, and nothing made, if the kernel does not know veth. Raises: GuestError.
     """
@@ -90,7 +90,7 @@ def create_pair(left: str, right: str) -> bool:
         for name in (left, right):
             _in_thread(partial(_create, name))
             made.append(name)
-        inside(left, lambda: _join(right))
+        inside(left, lambda: _join(right, queues))
         for own, (name, other) in enumerate(((left, 1), (right, 0))):
             inside(name, partial(_configure, own, other))
         for name in (left, right):
@@ -120,10 +120,10 @@ def _create(name: str) -> None:
         ) from None
 
 
-def _join(right: str) -> None:
+def _join(right: str, queues: int) -> None:
     peer = os.open(path_of(right), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        netlink.add_veth(INTERFACE, _HARDWARE[0], INTERFACE, _HARDWARE[1], peer)
+        netlink.add_veth(INTERFACE, _HARDWARE[0], INTERFACE, _HARDWARE[1], peer, queues)
     finally:
         os.close(peer)
 
@@ -219,17 +219,17 @@ def clear(name: str) -> None:
     inside(name, lambda: netlink.delete_qdisc(socket.if_nametoindex(INTERFACE)))
 
 
-def stall(name: str, seconds: float, limit: int) -> bool:
-    """Hold back for ``seconds`` what a namespace sends, then send it all in its order.
+def stall(name: str, seconds: float, limit: int, queue: int) -> bool:
+    """Hold back for ``seconds`` what a namespace sends, or one queue of it, then send it all in its order.
 
-    At most ``limit`` bytes are held. False if the kernel has no plug.
+    A ``queue`` below 0 stands for all. At most ``limit`` bytes are held. False if the kernel has no plug.
     """
-    if not _if_known(name, lambda index: netlink.set_plug(index, limit)):
+    if not _if_known(name, lambda index: netlink.set_plug(index, limit, queue)):
         return False
     try:
         time.sleep(seconds)
     finally:
-        inside(name, lambda: netlink.release_plug(socket.if_nametoindex(INTERFACE)))
+        inside(name, lambda: netlink.release_plug(socket.if_nametoindex(INTERFACE), queue))
     return True
 
 
@@ -249,9 +249,12 @@ def _steer(mask: int) -> None:
     _check(_libc.unshare(_CLONE_NEWNS))
     syscalls.mount("none", "/", "none", _PRIVATE)
     syscalls.mount("sysfs", "/sys", "sysfs")
+    folder = f"/sys/class/net/{INTERFACE}/queues"
     try:
-        with open(f"/sys/class/net/{INTERFACE}/queues/rx-0/rps_cpus", "w") as file:
-            file.write(f"{mask:x}")
+        for queue in os.listdir(folder):
+            if queue.startswith("rx-"):
+                with open(f"{folder}/{queue}/rps_cpus", "w") as file:
+                    file.write(f"{mask:x}")
     except FileNotFoundError:
         raise GuestError("this kernel does not steer received packets; it needs CONFIG_RPS") from None
 

@@ -22,6 +22,11 @@ class RttSample:
     late: float
     rtt: float | None
 
+    @property
+    def waited(self) -> float | None:
+        """From its time on the schedule to the answer: no shorter for a probe that was sent late."""
+        return None if self.rtt is None else self.late + self.rtt
+
 
 @dataclass(frozen=True)
 class RttBurst:
@@ -30,7 +35,8 @@ class RttBurst:
     ``start`` is when the first of them was sent, ``length`` the time from then to the last answer,
     ``worst`` the longest round trip, all in seconds; ``slow`` how many probes were slow. Of those sent
     between the first and the last slow one, ``quick`` were not slow and ``lost`` not answered; ``in_order``
-    tells whether their answers came in the order of sending. ``late`` is how late the latest was sent.
+    tells whether their answers came in the order of sending. ``late`` is how late the latest was sent, of
+    all that were due in that time, also of one that was sent when it was over.
     """
 
     start: float
@@ -41,6 +47,12 @@ class RttBurst:
     lost: int
     in_order: bool
     late: float
+    on_time: bool
+    """Whether the probe was seen to go on by the clock meanwhile, so that the network alone stood still.
+
+    It was not if nothing was sent for half the time that the worst round trip took: then the processor
+    stood still, or the whole machine, as it does when its host is too busy.
+    """
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,29 @@ class RttRun:
                 groups.append([])
             groups[-1].append(number)
             until = max(until, sample.sent + sample.rtt)
-        return tuple(_burst(self.samples[group[0] : group[-1] + 1], len(group)) for group in groups)
+        return tuple(
+            _burst(self.samples[group[0] : group[-1] + 1], len(group), *self._late(group[0], group[-1]))
+            for group in groups
+        )
+
+    @property
+    def stalls(self) -> tuple[RttBurst, ...]:
+        """Those of ``bursts`` that are the network's own: during them the probe was ``on_time``."""
+        return tuple(burst for burst in self.bursts if burst.on_time)
+
+    def _late(self, first: int, last: int) -> tuple[float, float]:
+        """How late the latest was sent of those due from one probe until all up to another were answered.
+
+        And for how long before that none was due, because the run was at its end. A machine that stands
+        still has one question under way, and sends the next when it goes on: that one is late.
+        """
+        span = self.samples[first : last + 1]
+        over = max(sample.sent + sample.rtt for sample in span if sample.rtt is not None)
+        due = [one for one in self.samples[first:] if one.sent - one.late <= over]
+        unseen = 0.0
+        if due[-1] is self.samples[-1]:
+            unseen = over - (due[-1].sent - due[-1].late) - self.interval
+        return max(one.late for one in due), unseen
 
 
 def decode(kind: str, interval: float, threshold: float, raw: Mapping[str, Any], way: str = "") -> RttRun:
@@ -136,16 +170,18 @@ def _doubles(packed: bytes) -> Iterable[float]:
     return numbers
 
 
-def _burst(span: Sequence[RttSample], slow: int) -> RttBurst:
-    """``span`` are the probes from the first slow one to the last."""
+def _burst(span: Sequence[RttSample], slow: int, late: float, unseen: float) -> RttBurst:
+    """``span`` are the probes from the first slow one to the last; for the times see ``RttRun._late``."""
+    worst = max(sample.rtt for sample in span if sample.rtt is not None)
     arrivals = [sample.sent + sample.rtt for sample in span if sample.rtt is not None]
     return RttBurst(
         start=span[0].sent,
         length=max(arrivals) - span[0].sent,
-        worst=max(sample.rtt for sample in span if sample.rtt is not None),
+        worst=worst,
         slow=slow,
         quick=len(arrivals) - slow,
         lost=len(span) - len(arrivals),
         in_order=arrivals == sorted(arrivals),
-        late=max(sample.late for sample in span),
+        late=late,
+        on_time=max(late, unseen) <= worst / 2,
     )

@@ -22,18 +22,23 @@ _GRACE_S = 30.0
 _NETEM_LIMIT = 1000
 _STALL_LIMIT = 64 << 20
 _LONGEST_WATCH_S = 3600.0
+_MOST_QUEUES = 64
 
 
 @final
 class Netns:
-    """One end of a pair: a network namespace with its ``name``, ``path``, ``interface`` and ``address``."""
+    """One end of a pair: a network namespace with its ``name``, ``path``, ``interface`` and ``address``.
 
-    def __init__(self, resources: Resources, name: str, address: str) -> None:
+    What it sends goes through one of ``queues``, which the kernel chooses for each flow.
+    """
+
+    def __init__(self, resources: Resources, name: str, address: str, queues: int) -> None:
         self.resources = resources
         self.name = name
         self.path = netns.path_of(name)
         self.interface = netns.INTERFACE
         self.address = address
+        self.queues = queues
         self.shaped = ""
         """What was asked of netem for the packets that leave here; "" for none."""
 
@@ -69,18 +74,26 @@ class Netns:
             self._with_module("sch_netem", netns.netem, *wanted.arguments)
         self.shaped = wanted.text
 
-    def stall(self, seconds: Time) -> None:
+    def stall(self, seconds: Time, *, queue: int | None = None) -> None:
         """Hold back what leaves here for so long, then send it all in order; returns when it is over.
+
+        With ``queue`` (the first is 0), that one alone stands still, with the flows that go through it.
 
         Raises: UsageError if netem is on here; GuestCommandError if the kernel has no sch_plug.
         """
         length = parse_time(seconds, "stall")
+        if queue is not None and (type(queue) is not int or not 0 <= queue < self.queues > 1):
+            raise UsageError(
+                f"stall: {self!r} has no queue {queue!r} to stall alone, its queues being {self.queues}; "
+                "see netns_pair_factory(queues=2)"
+            )
         if self.shaped:
             raise UsageError(
                 f"{self!r} cannot stall while netem is on there: take it away with netem(), "
                 "or stall the other end"
             )
-        self._with_module("sch_plug", netns.stall, length, _STALL_LIMIT, timeout=length + _GRACE_S)
+        number = -1 if queue is None else queue
+        self._with_module("sch_plug", netns.stall, length, _STALL_LIMIT, number, timeout=length + _GRACE_S)
 
     def steer(self, processor: int | None) -> None:
         """Have what arrives here handled in softirq on that processor, instead of on that of the sender.
@@ -127,18 +140,18 @@ class RttWatch:
 class NetnsPair:
     """Two namespaces, ``left`` and ``right``, that reach each other and nothing else."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, queues: int = 1) -> None:
         self.resources = resources
         name = resources.name("netns")
         vm = resources.vm
         self.left, self.right = (
-            Netns(resources, f"{name}-{side}", address)
+            Netns(resources, f"{name}-{side}", address, queues)
             for side, address in zip(("left", "right"), netns.ADDRESSES, strict=True)
         )
         names = [self.left.name, self.right.name]
-        if not vm.guest(netns.create_pair, *names):
+        if not vm.guest(netns.create_pair, *names, queues):
             vm.modprobe("veth")
-            if not vm.guest(netns.create_pair, *names):
+            if not vm.guest(netns.create_pair, *names, queues):
                 raise GuestCommandError(
                     f"kernel {vm.kernel.release} has the module veth, but makes no veth pair"
                 )
@@ -151,9 +164,9 @@ class NetnsPair:
         """Shape the way from left to right, which each round trip takes once: ``left.netem``."""
         self.left.netem(delay=delay, jitter=jitter, loss=loss, rate=rate)
 
-    def stall(self, seconds: Time) -> None:
-        """Hold back the way from left to right for so long: ``left.stall``."""
-        self.left.stall(seconds)
+    def stall(self, seconds: Time, *, queue: int | None = None) -> None:
+        """Hold back the way from left to right for so long, or one queue of it: ``left.stall``."""
+        self.left.stall(seconds, queue=queue)
 
     def rtt(
         self,
@@ -270,14 +283,27 @@ class NetnsPairFactory:
         self._resources = resources
 
     def __call__(
-        self, *, delay: Time = 0, jitter: Time = 0, loss: float | str = 0, rate: Size = 0
+        self,
+        *,
+        delay: Time = 0,
+        jitter: Time = 0,
+        loss: float | str = 0,
+        rate: Size = 0,
+        queues: int = 1,
     ) -> NetnsPair:
         """Make a pair; the arguments are those of ``pair.netem``, by default none.
 
+        With several ``queues``, each end sends like a network card that has so many: packets of one flow
+        go through one of them, and ``stall`` can hold back one alone.
+
         Raises: UsageError; GuestCommandError if the kernel lacks what it takes.
         """
+        if type(queues) is not int or not 1 <= queues <= _MOST_QUEUES:
+            raise UsageError(
+                f"netns_pair_factory: queues is a number from 1 to {_MOST_QUEUES}, not {queues!r}"
+            )
         wanted = _Shape(delay, jitter, loss, rate)
-        pair = NetnsPair(self._resources)
+        pair = NetnsPair(self._resources, queues)
         if wanted.text:
             pair.netem(delay=delay, jitter=jitter, loss=loss, rate=rate)
         return pair

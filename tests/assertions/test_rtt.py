@@ -61,6 +61,32 @@ def test_lost_probes_within_a_burst_are_counted_there() -> None:
     assert (burst.slow, burst.lost) == (2, 1)
 
 
+def test_a_machine_that_stood_still_is_no_stall_of_the_network() -> None:
+    # One question is under way when it stops; the next ones, due meanwhile, are sent when it goes on.
+    on_time = [RttSample(number * 0.01, 0.0, 0.001) for number in range(10)]
+    stopped = RttSample(0.1, 0.0, 0.8)
+    caught_up = [RttSample(0.9, 0.9 - number * 0.01, 0.002) for number in range(11, 90)]
+    run = RttRun("icmp", 0.01, 0.1, (*on_time, stopped, *caught_up), QUIET, WAY)
+    (burst,) = run.bursts
+    assert (burst.slow, burst.worst, burst.on_time) == (1, 0.8, False)
+    assert burst.late == pytest.approx(0.79)
+    assert run.stalls == ()
+    assert "the processor, not the network alone, stood still" in judge(run)
+
+
+def test_a_stall_that_the_probe_went_on_in_is_one_of_the_network() -> None:
+    run = run_of(*[0.001] * 5, *backlog(0.3), *[0.001] * 5, late=0.02)
+    assert run.stalls == run.bursts
+    assert run.samples[5].waited == pytest.approx(0.32)
+    assert run_of(None).samples[0].waited is None
+
+
+def test_of_a_stall_at_the_very_end_nobody_knows() -> None:
+    assert [burst.slow for burst in run_of(0.001, *backlog(0.305)).stalls] == [21]
+    (burst,) = run_of(0.001, 0.3).bursts
+    assert (burst.late, burst.on_time) == (0.0, False)
+
+
 def test_another_threshold_finds_other_bursts() -> None:
     run = run_of(*backlog(0.155))
     assert [burst.slow for burst in run.bursts_from(0.05)] == [11]

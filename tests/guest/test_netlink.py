@@ -74,3 +74,29 @@ def test_another_refusal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netlink, "ask", refuse)
     with pytest.raises(OSError, match="no"):
         netlink.delete_qdisc(10)
+
+
+def test_a_plug_is_at_the_root_or_at_one_queue(asked: Asked) -> None:
+    netlink.set_plug(10, 1 << 20, -1)
+    netlink.set_plug(10, 1 << 20, 1)
+    netlink.release_plug(10, 1)
+    places = [
+        (kind, attributes(body[20:]).get(1), struct.unpack_from("=II", body, 8)) for kind, _, body in asked
+    ]
+    root, queues = 0xFFFFFFFF, 0x10000
+    assert places == [
+        (37, None, (0, root)),
+        (36, b"plug\0", (0, root)),
+        (37, None, (0, root)),
+        (36, b"mq\0", (queues, root)),
+        (36, b"plug\0", (0, queues + 2)),
+        (36, b"plug\0", (0, queues + 2)),
+    ]
+
+
+def test_both_ends_have_as_many_queues(asked: Asked) -> None:
+    netlink.add_veth("veth0", b"\x02\0\0\0\0\x01", "veth0", b"\x02\0\0\0\0\x02", 5, queues=3)
+    own = attributes(asked[0][2][16:])
+    peer = attributes(attributes(attributes(own[18])[2])[1][16:])
+    three = struct.pack("=I", 3)
+    assert [end[number] for end in (own, peer) for number in (31, 32)] == [three] * 4

@@ -17,6 +17,6 @@ def test_a_namespace_of_somebody_else_is_let_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(journal, "note", lambda *what: noted.append(what))
     (tmp_path / "left").touch()
     with pytest.raises(GuestError, match="a network namespace left already, which is not of this test"):
-        netns.create_pair("left", "right")
+        netns.create_pair("left", "right", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
     assert noted == []

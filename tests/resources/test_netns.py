@@ -51,7 +51,7 @@ def pair(factory: NetnsPairFactory) -> NetnsPair:
 def test_a_pair_is_made_in_one_call_and_removed_after_the_test(
     pair: NetnsPair, machine: FakeMachine, resources: Resources
 ) -> None:
-    assert machine.calls == [("create_pair", NAMES)]
+    assert machine.calls == [("create_pair", (*NAMES, 1))]
     assert (pair.left.name, pair.right.name) == NAMES
     assert (pair.left.address, pair.right.address) == ("10.0.0.1", "10.0.0.2")
     resources.close()
@@ -126,6 +126,30 @@ def test_a_stall_holds_what_leaves_one_end(pair: NetnsPair, machine: FakeMachine
     pair.right.stall(90)
     assert [args[:2] for args in machine.arguments("stall")] == [(NAMES[0], 0.3), (NAMES[1], 90.0)]
     assert machine.timeouts[-1] > 90
+
+
+def test_one_queue_of_several_may_stall_alone(factory: NetnsPairFactory, machine: FakeMachine) -> None:
+    pair = factory(queues=4)
+    assert machine.calls == [("create_pair", (*NAMES, 4))]
+    pair.stall(0.1, queue=3)
+    pair.stall(0.1)
+    assert [args[3] for args in machine.arguments("stall")] == [3, -1]
+    with pytest.raises(UsageError, match="has no queue 4 to stall alone, its queues being 4"):
+        pair.stall(0.1, queue=4)
+
+
+def test_the_only_queue_is_not_one_of_several(pair: NetnsPair) -> None:
+    with pytest.raises(UsageError, match=r"no queue 0 to stall alone.* see netns_pair_factory\(queues=2\)"):
+        pair.stall(0.1, queue=0)
+
+
+@pytest.mark.parametrize("queues", [0, 65, "2", True])
+def test_what_is_no_number_of_queues_is_refused(
+    factory: NetnsPairFactory, machine: FakeMachine, queues: Any
+) -> None:
+    with pytest.raises(UsageError, match="queues is a number from 1 to 64"):
+        factory(queues=queues)
+    assert machine.calls == []
 
 
 def test_netem_and_a_stall_do_not_go_together(pair: NetnsPair) -> None:
