@@ -10,6 +10,7 @@ import time
 from pytest_kernelfs.guest import oom
 from pytest_kernelfs.guest.cgroup_entry import Entry
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.005
 _FREEZE_S = 2.0
@@ -124,7 +125,7 @@ def _freezer(folders: list[str]) -> str | None:
 
 
 def _freeze(folder: str, frozen: bool, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while True:
         if os.path.exists(folder + "/cgroup.freeze"):
             _set(folder + "/cgroup.freeze", str(int(frozen)))
@@ -134,9 +135,8 @@ def _freeze(folder: str, frozen: bool, timeout: float) -> bool:
             # Written again while it is FREEZING, it goes after those that were forked meanwhile.
             _set(folder + "/freezer.state", wanted)
             done = _text(folder + "/freezer.state").strip() == wanted
-        if done or time.monotonic() > deadline:
+        if done or not waiting.wait():
             return done
-        time.sleep(_POLL_S)
 
 
 def kill(folders: list[str], timeout: float = 10.0) -> int:

@@ -6,12 +6,12 @@ import errno
 import fcntl
 import os
 import struct
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from pytest_kernelfs.guest import journal, kmsg
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 # linux/dm-ioctl.h: struct dm_ioctl, struct dm_target_spec, the commands and their flags.
 _HEADER = struct.Struct("<3I3Ii3IQ128s129s7x")
@@ -87,7 +87,7 @@ def remove(name: str, patience: float = 2.0) -> bool:
     """Remove a device; False if it is gone already. What keeps it open has ``patience`` seconds to end."""
     if not os.path.exists(_CONTROL):
         return False
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     while True:
         try:
             _ask(_DEV_REMOVE, name)
@@ -97,13 +97,12 @@ def remove(name: str, patience: float = 2.0) -> bool:
                 return False
             if error.errno != errno.EBUSY:
                 raise GuestError(f"cannot remove the device {name}: {error.strerror}") from None
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             answer = _ask(_DEV_STATUS, name)
             raise GuestError(
                 f"cannot remove the device {name}: it is still open {patience:g} s later "
                 f"({answer.opened} times{_holders(answer.device)})"
             )
-        time.sleep(_POLL_S)
 
 
 def swap(name: str, table: list[tuple[int, int, str, str]], missing_ok: bool = False) -> bool:

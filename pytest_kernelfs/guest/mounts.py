@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import blocks, holders, kmsg, meminfo, syscalls, waiting
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 
 def mount(source: str, target: str, fstype: str, options: str = "") -> None:
@@ -46,7 +47,7 @@ def _options_of(target: str) -> list[str]:
 
 def umount(target: str, patience: float = 2.0) -> bool:
     """Unmount; False if nothing was mounted there. What keeps it busy has ``patience`` seconds to end."""
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience)
     while True:
         try:
             syscalls.umount(target)
@@ -54,8 +55,7 @@ def umount(target: str, patience: float = 2.0) -> bool:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return False
-            if error.errno == errno.EBUSY and time.monotonic() < deadline:
-                time.sleep(0.02)
+            if error.errno == errno.EBUSY and waiting.wait():
                 continue
             _say_why_not(target, error)
 

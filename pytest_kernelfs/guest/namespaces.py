@@ -7,11 +7,11 @@ import errno
 import json
 import os
 import signal
-import time
 from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import descriptors, files, kmsg, overlay, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 # linux/sched.h
 _NEW_MOUNTS = 0x00020000
@@ -83,7 +83,7 @@ def end(process: int, patience: float = 5.0) -> None:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:
         return
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, 0.002)
     while True:
         try:
             if os.waitpid(process, os.WNOHANG)[0]:
@@ -91,9 +91,8 @@ def end(process: int, patience: float = 5.0) -> None:
         except ChildProcessError:  # of an earlier conversation, so that init waits for it
             if not os.path.exists(f"/proc/{process}"):
                 return
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(f"process {process}, which holds a user namespace, does not end")
-        time.sleep(0.002)
 
 
 def _map(process: int, first_id: int, ids: int) -> None:

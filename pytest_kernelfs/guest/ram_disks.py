@@ -10,6 +10,7 @@ import time
 
 from pytest_kernelfs.guest import attributes, journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _CONFIGFS = "/sys/kernel/config"
 _NULL_BLK = _CONFIGFS + "/nullb"
@@ -81,7 +82,7 @@ def remove_zram(path: str, patience: float = 2.0) -> bool:
     """Remove a zram device; False if it is gone already. While it is in use, wait ``patience`` seconds."""
     name = os.path.basename(path)
     folder = f"/sys/block/{name}"
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     while True:
         if not os.path.isdir(folder):
             return False
@@ -93,9 +94,8 @@ def remove_zram(path: str, patience: float = 2.0) -> bool:
         except OSError as error:
             if error.errno in (errno.ENODEV, errno.ENOENT):
                 return False
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+            if error.errno != errno.EBUSY or not waiting.wait():
                 raise GuestError(f"cannot remove {path}: {error.strerror}") from None
-        time.sleep(_POLL_S)
 
 
 def zram_usage(path: str) -> tuple[int, int, int]:
@@ -141,16 +141,15 @@ def is_loaded(module: str) -> bool:
 
 def unload(module: str, patience: float = 2.0) -> bool:
     """Unload a module; False if it is not loaded. While it is in use, wait ``patience`` seconds."""
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     while _libc.delete_module(module.encode(), os.O_NONBLOCK):
         code = ctypes.get_errno()
         if code == errno.ENOENT:
             return False
-        if code not in (errno.EWOULDBLOCK, errno.EBUSY) or time.monotonic() > deadline:
+        if code not in (errno.EWOULDBLOCK, errno.EBUSY) or not waiting.wait():
             raise GuestError(
                 f"cannot unload the module {module}: {os.strerror(code)}; something may still use its devices"
             )
-        time.sleep(_POLL_S)
     return True
 
 
@@ -181,11 +180,10 @@ def _get(path: str) -> str:
 
 
 def _appeared(paths: list[str], timeout: float = 5.0) -> str:
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while True:
         for path in paths:
             if os.path.exists(path):
                 return path
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(f"none of {', '.join(paths)} appeared within {timeout:g} s")
-        time.sleep(_POLL_S)

@@ -1,0 +1,38 @@
+"""Patience counts the time that the machine had, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelfs.guest import patience
+from pytest_kernelfs.guest.patience import Patience
+
+
+class Clock:
+    """Time that passes only in sleeps; the first takes ``stall`` seconds longer than it should."""
+
+    def __init__(self, stall: float = 0.0) -> None:
+        self.now = 1000.0
+        self._stall = stall
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + self._stall
+        self._stall = 0.0
+
+
+@pytest.mark.parametrize(("stall", "looks"), [(0.0, 16), (0.125, 12), (3600.0, 7)])
+def test_a_machine_that_stood_still_has_waited_for_little(
+    monkeypatch: pytest.MonkeyPatch, stall: float, looks: int
+) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall))
+    waiting = Patience(0.5, step=0.03125)
+    assert sum(1 for _ in iter(waiting.wait, False)) == looks
+    assert not waiting.wait()
+
+
+def test_without_any_it_is_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", Clock())
+    assert not Patience(0.0).wait()
