@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,55 +13,13 @@ from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelfsErro
 from pytest_kernelfs.guest.dispatch import CALL
 from pytest_kernelfs.guest.exchange import Inbox
 from pytest_kernelfs.machines.importing import module_for_guest
+from pytest_kernelfs.machines.socket_io import SocketIO
 
 _numbers = itertools.count(1)
 
 
 class ChannelLost(KernelfsError):
     """The other end has gone; the machine knows why."""
-
-
-class SocketIO:
-    """A connected stream socket in the form that execnet asks for."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        from execnet.gateway_base import get_execmodel
-
-        self._socket = connection
-        self._writing = threading.Lock()
-        self.execmodel = get_execmodel("thread")
-
-    def read(self, numbytes: int, /) -> bytes:
-        parts = []
-        while numbytes:
-            try:
-                part = self._socket.recv(min(numbytes, 1 << 20))
-            except OSError as error:
-                raise EOFError from error
-            if not part:
-                raise EOFError
-            parts.append(part)
-            numbytes -= len(part)
-        return b"".join(parts)
-
-    def write(self, data: bytes, /) -> None:
-        with self._writing:  # or two messages of two threads get into one another
-            self._socket.sendall(data)
-
-    def close_read(self) -> None:
-        self.close_write()
-
-    def close_write(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it was closed already
-
-    def wait(self) -> int | None:
-        return None
-
-    def kill(self) -> None:
-        self.close_write()
 
 
 class GuestChannel:
@@ -72,19 +29,19 @@ class GuestChannel:
         """Nothing is said yet: the guest shows that it is there by answering the first call."""
         import execnet
 
-        self._socket = connection
+        self._io = SocketIO(connection)
         name = f"kernelfs-{next(_numbers)}"
-        self._gateway = execnet.Gateway(SocketIO(connection), execnet.XSpec(f"socket=guest//id={name}"))
+        self._gateway = execnet.Gateway(self._io, execnet.XSpec(f"socket=guest//id={name}"))
 
     def call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
-        """Make one call and wait ``timeout`` seconds for its value.
+        """Make one call and wait ``timeout`` seconds for its value, from when the guest has taken the call.
 
         Raises: GuestCommandError if it raised in the guest; UsageError for arguments that are not plain;
         GuestTimeout; ChannelLost.
         """
         try:
             channel = self._begin(kind, payload, args, kwargs)
-            answer = _last_answer(channel, timeout)
+            answer = self._last_answer(channel, timeout)
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):
                 raise GuestTimeout(
@@ -122,14 +79,30 @@ class GuestChannel:
             ) from None
         return channel
 
+    def _last_answer(self, channel: Any, timeout: float) -> Any:
+        """What a call ends with; modules that it asks for meanwhile are sent.
+
+        Raises: execnet's own TimeoutError; OSError, EOFError if the other end has gone.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                answer = channel.receive(max(deadline - time.monotonic(), 0.0))
+            except channel_timeout():
+                # What is large takes a while to arrive, which is no silence.
+                if self._io.took_at + timeout <= deadline:
+                    raise
+                deadline = self._io.took_at + timeout
+                continue
+            if answer[0] != "import":
+                return answer
+            channel.send(module_for_guest(*answer[1:]))
+
     def close(self) -> None:
         """End the conversation; the guest goes back to waiting for the next."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end went first
+        self._io.close_write()
         self._gateway.join(timeout=2.0)
-        self._socket.close()
+        self._io.close()
 
 
 class GuestExchange:
@@ -199,16 +172,6 @@ def channel_timeout() -> type[Exception]:
 def call_payload(function: Callable[..., Any]) -> tuple[str, str]:
     """How a function of the guest package is named over the channel."""
     return function.__module__, function.__name__
-
-
-def _last_answer(channel: Any, timeout: float) -> Any:
-    """What a call ends with; modules that it asks for meanwhile are sent."""
-    deadline = time.monotonic() + timeout
-    answer = channel.receive(timeout)
-    while answer[0] == "import":
-        channel.send(module_for_guest(*answer[1:]))
-        answer = channel.receive(max(deadline - time.monotonic(), 0.0))
-    return answer
 
 
 def _value(answer: Any, name: str) -> Any:

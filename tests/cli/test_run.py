@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_kernelfs.errors import InfrastructureError, KernelPanic
-from tests.cli.conftest import Kernelfs, LocalProvider, calls
+from tests.cli.conftest import Kernelfs, LocalMachine, LocalProvider, calls
 
 Capture = pytest.CaptureFixture[bytes]
 
@@ -88,6 +89,26 @@ def test_a_machine_that_does_not_answer_does_not_hold_it_up(
 
     threading.Timer(0.6, freeze).start()
     result = kernelfs("run", "--timeout", "1.5", "sleep 100")
+    assert result.exit_code == 124
+    assert "SIGKILL did not end it: the machine does not answer any more" in result.stderr
+
+
+def test_neither_does_one_that_takes_no_input_either(
+    kernelfs: Kernelfs,
+    provider: LocalProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    feed: Callable[[bytes], None],
+) -> None:
+    feed(bytes(1 << 20))
+    monkeypatch.setattr("pytest_kernelfs.cli.attachment._LAST_WORDS_S", 0.2)
+    begin = LocalMachine.exchange
+
+    def freeze_and_begin(machine: LocalMachine, function: Callable[..., Any], *args: Any) -> Any:
+        machine.guest.send_signal(signal.SIGSTOP)
+        return begin(machine, function, *args)
+
+    monkeypatch.setattr(LocalMachine, "exchange", freeze_and_begin)
+    result = kernelfs("run", "--timeout", "0.5", "cat > /dev/null")
     assert result.exit_code == 124
     assert "SIGKILL did not end it: the machine does not answer any more" in result.stderr
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import files, meminfo
-from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload
+from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload, channel_timeout
 from tests.local_guest import Guest, converse
 
 PATIENCE_S = 20.0
@@ -219,6 +219,33 @@ def test_nothing_is_said_before_the_first_call(other: tuple[GuestChannel, socket
 def test_a_silent_guest_is_given_up(other: tuple[GuestChannel, socket.socket]) -> None:
     with pytest.raises(GuestTimeout, match=r"did not answer a call of work within 0\.05 s"):
         run(other[0], "return 1", timeout=0.05)
+
+
+def test_a_guest_that_does_not_even_take_a_call_is_given_up(
+    other: tuple[GuestChannel, socket.socket],
+) -> None:
+    with pytest.raises(GuestTimeout, match=r"did not answer a call of work within 0\.05 s"):
+        run(other[0], "return 1", bytes(8 << 20), timeout=0.05)
+
+
+def test_time_counts_from_when_a_large_call_was_taken(
+    other: tuple[GuestChannel, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    now = 1000.0
+
+    def receive(_channel: object, timeout: float) -> object:
+        nonlocal now
+        waits.append(timeout)
+        now += timeout
+        other[0]._io.took_at = 1004.0  # at some time during the first wait
+        raise channel_timeout()()
+
+    monkeypatch.setattr("execnet.gateway_base.Channel.receive", receive)
+    monkeypatch.setattr("pytest_kernelfs.machines.channel.time.monotonic", lambda: now)
+    with pytest.raises(GuestTimeout):
+        run(other[0], "return 1", timeout=10.0)
+    assert waits == [10.0, 4.0]
 
 
 def test_a_guest_that_hangs_up_before_it_answers_is_lost(other: tuple[GuestChannel, socket.socket]) -> None:
