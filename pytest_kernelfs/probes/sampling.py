@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
@@ -12,13 +13,15 @@ from pytest_kernelfs.assertions.dstate import describe_stuck
 from pytest_kernelfs.errors import InfrastructureError, UsageError
 from pytest_kernelfs.guest import sampler
 from pytest_kernelfs.measure import Measurement
-from pytest_kernelfs.probes.dstate import StuckTask
+from pytest_kernelfs.probes.dstate import StuckTask, stuck_tasks
 from pytest_kernelfs.resources.stack import Resources
 
 PROBES = ("meminfo", "psi", "disk_io", "run_queue", "dstate")
 # Below this the sampler has hardly any time between two samples when the processor is emulated.
 _LEAST_INTERVAL_S = 0.005
 _MOST_SAMPLES = 2000
+# How often is looked whether any task is in state D at all.
+_POLL_S = 0.05
 
 
 @final
@@ -162,6 +165,40 @@ class Probes:
             kernel_threads=kernel_threads,
         ) as sampled:
             yield sampled
+
+    def until_stuck(
+        self,
+        number: int = 1,
+        *,
+        longer_than: float = 0.5,
+        within: float = 60.0,
+        kernel_threads: bool = False,
+    ) -> list[StuckTask]:
+        """Wait until so many tasks have been stuck in D for ``longer_than`` seconds; gives all that are.
+
+        For a test that has planted what they wait for, and wants to go on when they do.
+
+        Raises: AssertionError if there are fewer ``within`` seconds; UsageError.
+        """
+        __tracebackhide__ = True
+        if type(number) is not int or number < 1 or longer_than <= 0 or within < 0:
+            raise UsageError(
+                f"until_stuck: cannot wait, for {within} s, until {number!r} tasks are stuck for {longer_than} s"
+            )
+        vm = self.resources.vm
+        deadline = time.monotonic() + within
+        while True:
+            found = stuck_tasks(vm, longer_than, kernel_threads)
+            if len(found) >= number:
+                return found
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        told = describe_stuck(found, longer_than, str(vm.kernel.version)) if found else "none was, at last"
+        raise AssertionError(
+            f"{number} tasks were to be stuck in uninterruptible sleep (D) for {longer_than:g} s, and were "
+            f"not within {within:g} s: {told}"
+        )
 
 
 @contextmanager

@@ -171,3 +171,28 @@ def test_what_was_not_looked_for_cannot_be_judged() -> None:
         sample(machine(), "meminfo").assert_no_dstate()
     with pytest.raises(UsageError, match=r"sample with stuck_after=0\.5"):
         sample(machine(), "dstate").assert_no_dstate(longer_than=0.5)
+
+
+def test_what_is_to_be_stuck_is_waited_for() -> None:
+    task = {name: value for name, value in STUCK.items() if name != "since"}
+    looks = iter([[], [task], [task, {**task, "tid": 103}]])
+    fake = FakeMachine(stuck=lambda *_: next(looks))
+    found = Probes(Resources(VM(fake))).until_stuck(2, longer_than=1.5)
+    assert [one.tid for one in found] == [102, 103]
+    assert fake.arguments("stuck")[0] == (1.5, 0.05, False)
+
+
+def test_what_is_not_stuck_in_time_fails_the_test() -> None:
+    task = {name: value for name, value in STUCK.items() if name != "since"}
+    with pytest.raises(AssertionError, match=r"2 tasks were to be stuck .* within 0 s: 1 task has been"):
+        Probes(Resources(VM(FakeMachine(stuck=[task])))).until_stuck(2, within=0)
+    with pytest.raises(AssertionError, match="none was, at last"):
+        Probes(Resources(VM(FakeMachine(stuck=[])))).until_stuck(within=0)
+
+
+@pytest.mark.parametrize("wrong", [{"number": 0}, {"number": True}, {"longer_than": 0}, {"within": -1}])
+def test_what_cannot_be_waited_for_is_refused(wrong: dict[str, Any]) -> None:
+    fake = FakeMachine()
+    with pytest.raises(UsageError, match="until_stuck"):
+        Probes(Resources(VM(fake))).until_stuck(**wrong)
+    assert fake.calls == []
