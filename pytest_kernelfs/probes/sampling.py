@@ -183,7 +183,7 @@ class Probes:
         __tracebackhide__ = True
         if type(number) is not int or number < 1 or longer_than <= 0 or within < 0:
             raise UsageError(
-                f"until_stuck: cannot wait, for {within} s, until {number!r} tasks are stuck for {longer_than} s"
+                f"until_stuck: {number!r} tasks, stuck for {longer_than} s, within {within} s, is not to be had"
             )
         vm = self.resources.vm
         deadline = time.monotonic() + within
