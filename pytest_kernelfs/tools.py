@@ -83,3 +83,14 @@ def missing_message(command: str) -> str:
         f"the program {command!r} (for {tool.purpose}) is not on this host; run 'kernelfs setup', or "
         f"install the package {tool.apt!r} (Debian, Ubuntu) or {tool.dnf!r} (Fedora)"
     )
+
+
+def missing_in_machine(command: str) -> str:
+    """One line about a program that a machine lacks, whosever programs it runs."""
+    tool = _BY_COMMAND.get(command)
+    if tool is None or find(command) is None:
+        return f"the machine lacks a program: {missing_message(command)}"
+    return (
+        f"the machine has no {command!r} (for {tool.purpose}), though this host has; install the package "
+        f"{tool.apt!r} (Debian, Ubuntu) or {tool.dnf!r} (Fedora) in the machine"
+    )

@@ -63,6 +63,20 @@ def test_an_unknown_program_that_is_missing_is_told_too(folder: Path) -> None:
         tools.need("frobnicate")
 
 
+def test_a_machine_that_lacks_what_this_host_has_is_told_from_one_that_takes_it_from_here(
+    folder: Path,
+) -> None:
+    assert tools.missing_in_machine("mkfs.btrfs").startswith(
+        "the machine lacks a program: the program 'mkfs.btrfs' (for btrfs file systems) is not on this host;"
+    )
+    program(folder / "sbin" / "mkfs.btrfs")
+    tools.find.cache_clear()
+    assert tools.missing_in_machine("mkfs.btrfs") == (
+        "the machine has no 'mkfs.btrfs' (for btrfs file systems), though this host has; install the package "
+        "'btrfs-progs' (Debian, Ubuntu) or 'btrfs-progs' (Fedora) in the machine"
+    )
+
+
 def test_each_tool_is_listed_once() -> None:
     commands = [tool.command for tool in tools.TOOLS]
     assert len(commands) == len(set(commands))

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pytest_kernelfs.errors import GuestCommandError, UsageError
+from pytest_kernelfs.errors import GuestCommandError, ProviderUnavailable, UsageError
 from pytest_kernelfs.kernels.version import KernelVersion
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources import mkfs_btrfs, mkfs_ext4, mkfs_xfs
-from pytest_kernelfs.tools import missing_message
+from pytest_kernelfs.tools import missing_in_machine
 
 QUOTA_TYPES = ("user", "group", "project")
 
@@ -60,11 +60,11 @@ def parse_version(kind: Kind, text: str) -> tuple[int, int]:
 
 
 def version(vm: VM, name: str) -> tuple[int, int]:
-    """The version of the guest's tool for this kind. Raises: GuestCommandError if it has none."""
+    """The version of the guest's tool for this kind. Raises: ProviderUnavailable if it has none."""
     kind = KINDS[name]
     done = vm.run([kind.command[0], "-V"])
     if done.rc == 127:
-        raise GuestCommandError(missing_message(kind.command[0]))
+        raise ProviderUnavailable(missing_in_machine(kind.command[0]))
     return parse_version(kind, done.stdout + done.stderr)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, UsageError
+from pytest_kernelfs.errors import GuestCommandError, ProviderUnavailable, UsageError
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.disk import DiskFactory
@@ -83,7 +83,7 @@ def test_a_guest_without_mkfs_says_which_package_the_host_lacks(
     xfs_factory: XfsFactory, machine: FakeMachine
 ) -> None:
     machine.answers["run"] = ran(127, stderr="not found")
-    with pytest.raises(GuestCommandError, match=r"'mkfs\.xfs' \(for the xfs fixtures\) .*'xfsprogs'"):
+    with pytest.raises(ProviderUnavailable, match=r"'mkfs\.xfs' \(for the xfs fixtures\).*'xfsprogs'"):
         xfs_factory()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, UsageError
+from pytest_kernelfs.errors import GuestCommandError, ProviderUnavailable, UsageError
 from pytest_kernelfs.kernels import Kernel
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.disk import DiskFactory
@@ -102,7 +102,7 @@ def test_a_tool_that_is_missing_is_named_with_its_package(
     factory: FilesystemFactory, machine: FakeMachine
 ) -> None:
     machine.answers["run"] = ran(127, stderr="not found")
-    with pytest.raises(GuestCommandError, match=r"'mkfs\.f2fs' \(for f2fs file systems\) .*'f2fs-tools'"):
+    with pytest.raises(ProviderUnavailable, match=r"'mkfs\.f2fs' \(for f2fs file systems\).*'f2fs-tools'"):
         factory("f2fs")
 
 

@@ -18,6 +18,9 @@ _MISSING = re.compile(r"^\s+(\S+) => not found", re.MULTILINE)
 # The guest has the merged-/usr layout whatever the host has: one place for each name.
 MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib32": "usr/lib32", "lib64": "usr/lib64"}
 
+# Where the guest looks for programs: the PATH that its init sets, in the merged layout.
+_GUEST_PATH = frozenset(f"usr/{folder}" for folder in ("local/sbin", "local/bin", "sbin", "bin"))
+
 # Loaded by name at run time, so no program lists them. glibc needs the first to end threads, and the second
 # (before 2.34) to read /etc/passwd; without the others iptables knows no targets and no ports.
 _LOADED_BY_NAME = (
@@ -82,6 +85,16 @@ def add_with_symlinks(archive: CpioWriter, path: Path) -> None:
         archive.symlink(guest_path(path), _relative(path, target))
         path = target
     raise InfrastructureError(f"too many symbolic links at {path}; repair that path on the host")
+
+
+def put_on_path(archive: CpioWriter, program: Path) -> None:
+    """A symlink where the guest looks for programs, to one that lies elsewhere.
+
+    For what the host's PATH alone finds: programs built by hand, in a home, below /opt.
+    """
+    if str(Path(guest_path(program)).parent) not in _GUEST_PATH:
+        link = Path("/usr/local/bin", program.name)
+        archive.symlink(guest_path(link), _relative(link, program))
 
 
 def _relative(link: Path, target: Path) -> str:

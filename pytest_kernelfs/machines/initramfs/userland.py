@@ -15,11 +15,12 @@ from pytest_kernelfs.machines.initramfs.lift import (
     add_merged_layout,
     add_with_symlinks,
     guest_path,
+    put_on_path,
     shared_libraries,
 )
 from pytest_kernelfs.tools import TOOLS, find, need
 
-_FORMAT = "2"  # raised whenever the layout of the archive changes
+_FORMAT = "3"  # raised whenever the layout of the archive changes
 
 # Lifted when the host has them; a command that is missing is missing in the guest, no more.
 _COMMANDS = """
@@ -87,6 +88,8 @@ def _write(folder: Path, programs: list[Path]) -> None:
         _add_base(archive)
         for path in [*programs, *libraries]:
             add_with_symlinks(archive, path)
+        for path in programs:
+            put_on_path(archive, path)
         python.add_python(archive)
         if loader is not None:
             archive.file("etc/kernelfs/python", _how_to_start_python(loader, libraries).encode())

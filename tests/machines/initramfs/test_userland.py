@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,9 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., newc.Archive]
 
     found = tools.find
 
-    def build(folder: Path, *, hidden: str = "") -> newc.Archive:
+    def build(folder: Path, *, hidden: str = "", instead: Mapping[str, Path] | None = None) -> newc.Archive:
         def find(command: str) -> Path | None:
-            return None if command == hidden else found(command)
+            return None if command == hidden else (instead or {}).get(command) or found(command)
 
         monkeypatch.setattr(userland, "_COMMANDS", ["sh", "cat", "sleep"])
         monkeypatch.setattr(userland, "find", find)
@@ -200,6 +201,17 @@ def test_a_program_more_or_less_makes_another_archive(
     few_programs(tmp_path)
     few_programs(tmp_path, hidden="sleep")
     assert len(list((tmp_path / "userland").iterdir())) == 2
+
+
+def test_a_program_from_an_unusual_folder_is_found_in_the_guest_too(
+    few_programs: Callable[..., newc.Archive], tmp_path: Path
+) -> None:
+    own = tmp_path / "home" / "sleep"
+    own.parent.mkdir()
+    shutil.copy("/bin/sleep", own)
+    read = few_programs(tmp_path, instead={"sleep": own})
+    assert resolve(read, "/usr/local/bin/sleep").content == own.read_bytes()
+    assert "usr/local/bin/cat" not in read.names
 
 
 def test_changed_guest_code_makes_another_archive(
