@@ -6,10 +6,10 @@ import ctypes
 import errno
 import fcntl
 import os
-import time
 
 from pytest_kernelfs.guest import files, loops
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 # linux/loop.h
 _LOOP_CONFIGURE = 0x4C0A
@@ -17,6 +17,7 @@ _LOOP_CLR_FD = 0x4C01
 _LOOP_CTL_GET_FREE = 0x4C82
 _READ_ONLY = 1
 _DIRECT_IO = 16
+_POLL_S = 0.002
 
 _MOUNTS = "/proc/self/mountinfo"
 _SYS = "/sys"
@@ -35,17 +36,16 @@ def find_disk(serial: str, size: int, timeout: float = 10.0) -> str:
     """The device path of the disk with that serial number, once it has that size in bytes."""
     if serial.startswith("/dev/"):
         return serial  # a loop device stands in for a disk, on a machine that is given none
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while True:
         for name in os.listdir(_SYS + "/block"):
             if files.text(f"{_SYS}/block/{name}/serial") == serial and _size(name) == size:
                 path = "/dev/" + name
                 if os.path.exists(path):
                     return path
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             seen = ", ".join(sorted(os.listdir(_SYS + "/block"))) or "none"
             raise GuestError(f"no disk with serial {serial} and {size} bytes; block devices: {seen}")
-        time.sleep(0.002)
 
 
 def make_sparse(path: str, size: int) -> None:
@@ -192,11 +192,10 @@ def detach_loop(path: str, timeout: float = 5.0) -> None:
     finally:
         os.close(loop)
     backing = f"{_SYS}/block/{os.path.basename(path)}/loop/backing_file"
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while os.path.exists(backing):
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(f"{path} is still in use {timeout:g} s after it was detached")
-        time.sleep(0.002)
 
 
 def disk_below(path: str) -> str:

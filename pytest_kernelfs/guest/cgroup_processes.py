@@ -144,7 +144,7 @@ def kill(folders: list[str], timeout: float = 10.0) -> int:
 
     Raises: GuestError, naming those that are left.
     """
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     killed: set[int] = set()
     while True:
         pids = all_pids(folders)
@@ -152,12 +152,11 @@ def kill(folders: list[str], timeout: float = 10.0) -> int:
         if not pids:
             _reap()
             return len(killed)
-        if time.monotonic() > deadline:
+        _kill_once(folders)
+        if not waiting.wait():
             raise GuestError(
                 f"SIGKILL did not end what is in {folders[0]} within {timeout:g} s: {describe(pids)}"
             )
-        _kill_once(folders)
-        time.sleep(_POLL_S)
 
 
 def _kill_once(folders: list[str]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import attributes, dying, syscalls
 from pytest_kernelfs.guest.cgroup_processes import all_pids, describe, kill
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 V1 = "/run/kernelfs/cgroup-v1"
 _POLL_S = 0.005
@@ -111,22 +111,20 @@ def release(controller: str, target: str) -> bool:
         left = _wait_for_dying(controller, target, _RETURN_S)
     syscalls.umount(target)
     os.rmdir(target)
-    deadline = time.monotonic() + (0.0 if left else _RETURN_S)
+    waiting = Patience(0.0 if left else _RETURN_S, _POLL_S)
     while dying.controllers().get(controller, (0, 0))[0]:
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             return False
-        time.sleep(_POLL_S)
     return True
 
 
 def _wait_for_dying(controller: str, target: str, most: float) -> int:
     """Wait until no cgroup of a version 1 hierarchy is dying; gives how many still are."""
-    deadline = time.monotonic() + most
+    waiting = Patience(most, _POLL_S)
     while True:
         left = dying.count_v1(controller, target)
-        if not left or time.monotonic() > deadline:
+        if not left or not waiting.wait():
             return left
-        time.sleep(_POLL_S)
 
 
 def make(version: int, folders: list[str], controllers: list[str], adopt: bool = False) -> None:
@@ -237,18 +235,17 @@ def remove(folders: list[str], patience: float = 10.0) -> dict[str, int]:
     """
     there = [folder for folder in folders if os.path.isdir(folder)]
     killed = kill(there, patience)
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     retries = 0
     for folder in there:
         for path in [*reversed(list(_tree(folder))), folder]:
             while not _rmdir(path):
                 retries += 1
-                if time.monotonic() > deadline:
+                if not waiting.wait():
                     raise GuestError(
                         f"rmdir {path}: still busy after {patience:g} s and {retries} retries; "
                         f"in it: {describe(all_pids([path])) or 'no process'}"
                     )
-                time.sleep(_POLL_S)
     return {"killed": killed, "retries": retries}
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from pytest_kernelfs.guest import oom
 from pytest_kernelfs.guest.cgroup_entry import Entry
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _GRACE_S = 2.0
+_LOOK_S = 0.1
 
 
 def run(
@@ -72,16 +74,20 @@ def refusal_code(error: OSError, command: str | list[str], cwd: str | None) -> i
 def _end(process: subprocess.Popen[bytes], start: float) -> dict[str, Any]:
     """Kill the whole group and keep what it had written."""
     kill_group(process.pid)
-    try:
-        stdout, stderr = process.communicate(timeout=_GRACE_S)
-    except subprocess.TimeoutExpired as late:
-        result = _result(None, late.stdout or b"", late.stderr or b"", start)
+    waiting = Patience(_GRACE_S)
+    while True:
+        try:
+            stdout, stderr = process.communicate(timeout=_LOOK_S)
+            return _result(None, stdout, stderr, start)
+        except subprocess.TimeoutExpired as late:
+            if waiting.wait():
+                continue
+            result = _result(None, late.stdout or b"", late.stderr or b"", start)
         result["stuck"] = waits_for(process)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe:
                 pipe.close()
         return result
-    return _result(None, stdout, stderr, start)
 
 
 def kill_group(pid: int) -> None:

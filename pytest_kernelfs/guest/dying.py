@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import descriptors, meminfo, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.01
 # What is not pinned goes within some 30 ms; whatever is left when nothing went for so long is pinned.
 _QUIET_S = 0.5
+_SETTLED_S = 8.0
 _DENTRIES = 32
 _SYNC_S = 10.0
 _KEPT_BY = "nr_dying_subsys_"
@@ -141,14 +143,14 @@ def watch(at_most: int, within: float) -> dict[str, Any]:
     Gives a dict: ``seconds``, ``counts`` and, if there are still more, ``pins`` (see ``_find_pins``).
     """
     start = time.monotonic()
+    waiting = Patience(within, _POLL_S)
     while True:
         now = counts()
         waited = time.monotonic() - start
         if sum(each["dying"] for each in now) <= at_most:
             return {"seconds": waited, "counts": now, "pins": {}}
-        if waited >= within:
+        if not waiting.wait():
             return {"seconds": waited, "counts": now, "pins": _find_pins()}
-        time.sleep(_POLL_S)
 
 
 def _find_pins() -> dict[str, Any]:
@@ -183,15 +185,16 @@ def total() -> int:
     return sum(each["dying"] for each in counts())
 
 
-def _settled(look: Callable[[], int], most: float = 8.0) -> int:
+def _settled(look: Callable[[], int]) -> int:
     """The count, once it has not changed for a while."""
-    start = changed = time.monotonic()
     last = look()
-    while last and time.monotonic() - changed < _QUIET_S and time.monotonic() - start < most:
-        time.sleep(_POLL_S)
+    start = time.monotonic()
+    quiet = Patience(_QUIET_S, _POLL_S)
+    while last and quiet.wait():
         now = look()
-        if now != last:
-            last, changed = now, time.monotonic()
+        if now != last and time.monotonic() - start < _SETTLED_S:
+            quiet = Patience(_QUIET_S, _POLL_S)
+        last = now
     return last
 
 

@@ -16,6 +16,11 @@ _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
 
 
+def set_clock(now: float) -> None:
+    """Take the host's time, in seconds since the epoch."""
+    time.clock_settime(time.CLOCK_REALTIME, now)
+
+
 def adopt(name: str, now: float, entropy: bytes) -> int:
     """Take a host name, the host's time (seconds since the epoch), and random numbers of one's own.
 
@@ -26,7 +31,7 @@ def adopt(name: str, now: float, entropy: bytes) -> int:
     hear of it some time later.
     """
     socket.sethostname(name)
-    time.clock_settime(time.CLOCK_REALTIME, now)
+    set_clock(now)
     handle = os.open("/dev/urandom", os.O_WRONLY)
     try:
         bits = 8 * len(entropy)

@@ -10,13 +10,13 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from pytest_kernelfs.guest import journal, netlink, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError, compile_source
+from pytest_kernelfs.guest.patience import Patience
 
 FOLDER = "/run/netns"
 INTERFACE = "veth0"
@@ -32,6 +32,9 @@ _PRIVATE = 0x4000 | 1 << 18
 _SIOCGIFFLAGS = 0x8913
 _IFF_RUNNING = 0x40
 _PATIENCE_S = 5.0
+_POLL_S = 0.002
+# Short, so that of a stall in which the machine stood still itself hardly anything counts.
+_STALL_STEP_S = 0.004
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -138,16 +141,15 @@ def _configure(own: int, other: int) -> None:
 
 def _wait_until_running() -> None:
     """Until the kernel has noticed that the other end is up, it drops what is sent."""
-    deadline = time.monotonic() + _PATIENCE_S
+    waiting = Patience(_PATIENCE_S, _POLL_S)
     request = struct.pack("16sH14x", INTERFACE.encode(), 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         while True:
             flags = struct.unpack_from("H", fcntl.ioctl(handle, _SIOCGIFFLAGS, request), 16)[0]
             if flags & _IFF_RUNNING:
                 return
-            if time.monotonic() > deadline:
+            if not waiting.wait():
                 raise GuestError(f"the interface {INTERFACE} has no carrier after {_PATIENCE_S:g} s")
-            time.sleep(0.002)
 
 
 def remove(names: list[str]) -> None:
@@ -176,19 +178,18 @@ def _delete_interface() -> None:
 
 
 def _end_processes(path: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    waiting = Patience(_PATIENCE_S, _POLL_S)
     while True:
         pids = _processes_in(path)
         if not pids:
             return
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(f"SIGKILL does not end the processes {pids} in the network namespace {path}")
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        time.sleep(0.002)
 
 
 def _processes_in(path: str) -> list[int]:
@@ -222,12 +223,15 @@ def clear(name: str) -> None:
 def stall(name: str, seconds: float, limit: int, queue: int) -> bool:
     """Hold back for ``seconds`` what a namespace sends, or one queue of it, then send it all in its order.
 
-    A ``queue`` below 0 stands for all. At most ``limit`` bytes are held. False if the kernel has no plug.
+    A ``queue`` below 0 stands for all. At most ``limit`` bytes are held. The time in which the machine itself
+    stands still does not count, as nobody sends then. False if the kernel has no plug.
     """
     if not _if_known(name, lambda index: netlink.set_plug(index, limit, queue)):
         return False
     try:
-        time.sleep(seconds)
+        waiting = Patience(seconds, _STALL_STEP_S)
+        while waiting.wait():
+            pass
     finally:
         inside(name, lambda: netlink.release_plug(socket.if_nametoindex(INTERFACE), queue))
     return True

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import glob
 import os
-import time
 
 from pytest_kernelfs.guest import attributes, journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
@@ -119,19 +118,18 @@ def find_brd(number: int, size: int) -> str:
 def find_scsi_debug(size: int, timeout: float) -> str:
     """The path of the disk of scsi_debug, once the kernel has found it; it looks in the background."""
     pattern = "/sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*"
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while True:
         for folder in glob.glob(pattern):
             if int(_get(folder + "/size") or 0) * 512 == size:
                 path = "/dev/" + os.path.basename(folder)
                 if os.path.exists(path):
                     return path
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(
                 f"scsi_debug was loaded, but no disk of {size} bytes appeared within {timeout:g} s; "
                 f"there are: {', '.join(glob.glob(pattern)) or 'none'}"
             )
-        time.sleep(_POLL_S)
 
 
 def is_loaded(module: str) -> bool:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
 
+from pytest_kernelfs.guest.patience import Patience
+
 _Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
 
 _PF_KTHREAD = 0x00200000
@@ -23,12 +25,12 @@ def stuck(longer_than: float, interval: float = 0.05, kernel_threads: bool = Fal
     ``wchan``, ``syscall``, ``stack`` (a list of lines).
     """
     start = time.monotonic()
+    waiting = Patience(longer_than, interval)
     suspects = _sample(kernel_threads)
     while suspects:
-        watched = time.monotonic() - start
-        if watched >= longer_than:
+        if not waiting.wait():
+            watched = time.monotonic() - start
             return [_describe(key, watched) for key in suspects]
-        time.sleep(min(interval, longer_than - watched))
         now = _sample(kernel_threads, only=suspects)
         suspects = {key: seen for key, seen in suspects.items() if now.get(key) == seen}
     return []

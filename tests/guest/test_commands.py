@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import commands
+from pytest_kernelfs.guest import commands, patience
 from pytest_kernelfs.guest.dispatch import GuestError
 
 LONG = 30.0
@@ -124,6 +128,37 @@ def test_a_process_outside_of_the_group_that_holds_the_output_is_told(
     result = commands.run("setsid sh -c 'echo $$; exec sleep 600' & wait", 0.5)
     os.kill(int(result["stdout"]), signal.SIGKILL)
     assert (result["rc"], result["stuck"]) == (None, "a process outside the group holds its output open")
+
+
+class Killed:
+    """Stands in for a process that the machine has no time to end at first."""
+
+    pid, returncode = 4711, -9
+    stdin = stdout = stderr = None
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        self.looks -= 1
+        if self.looks:
+            raise subprocess.TimeoutExpired("command", timeout, b"out", b"err")
+        return b"out", b"err"
+
+    def poll(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("looks", "stuck"), [(5, ""), (1000, "pid 4711 does not end")])
+def test_a_machine_that_stood_still_has_had_no_time_to_kill(
+    monkeypatch: pytest.MonkeyPatch, looks: int, stuck: str
+) -> None:
+    monkeypatch.setattr(commands, "kill_group", lambda pid: None)
+    now = itertools.count(0.0, 3600.0)
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=now.__next__, sleep=lambda seconds: None))
+    process: Any = Killed(looks)
+    result = commands._end(process, 0.0)
+    assert (result["rc"], result["stdout"], result["stuck"]) == (None, b"out", stuck)
 
 
 def test_a_missing_working_folder_is_no_missing_command() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import dying, reading
+from pytest_kernelfs.guest import dying, patience, reading
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 
 @pytest.fixture
@@ -79,6 +81,19 @@ def test_few_enough_are_not_waited_for(mounts: Path) -> None:
     seen = dying.watch(7, 60.0)
     assert seen["seconds"] < 30
     assert seen["pins"] == {}
+
+
+def test_while_the_machine_stands_still_nothing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall=100.0))
+    counts = iter([3, 3, 1, 0])
+    assert dying._settled(lambda: next(counts)) == 0
+
+
+def test_what_goes_on_for_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", Clock())
+    monkeypatch.setattr(dying, "_SETTLED_S", 0.0)
+    counts = itertools.count(1)
+    assert 1 < dying._settled(lambda: next(counts)) < 1000
 
 
 def test_what_pins_is_found_by_taking_it_away(mounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import journal, netns
+from pytest_kernelfs.guest import journal, netns, patience
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 
 def test_a_namespace_of_somebody_else_is_let_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +21,13 @@ def test_a_namespace_of_somebody_else_is_let_alone(tmp_path: Path, monkeypatch: 
         netns.create_pair("left", "right", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
     assert noted == []
+
+
+def test_a_stall_goes_on_when_the_machine_stood_still_for_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(stall=10.0)
+    begun = clock.now
+    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(netns, "_if_known", lambda name, change: True)
+    monkeypatch.setattr(netns, "inside", lambda name, function: None)
+    assert netns.stall("left", 0.3, 1 << 20, -1)
+    assert clock.now - begun > 10.25

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import tasks
+from pytest_kernelfs.guest import patience, tasks
+from tests.guest.test_patience import Clock
 
 Samples = Iterator[dict[Any, tuple[str, ...]]]
 
@@ -50,6 +51,15 @@ def test_a_task_that_was_scheduled_between_looks_is_not_stuck(monkeypatch: pytes
 def test_a_task_that_was_preempted_between_looks_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     moving: Samples = ({ONE: ("7", str(number))} for number in itertools.count())
     assert watch(monkeypatch, moving) == ([], 2)
+
+
+def test_a_task_that_waits_because_the_machine_stood_still_is_not_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(stall=100.0)
+    monkeypatch.setattr(patience, "time", clock)
+    assert watch(monkeypatch, iter([{ONE: SEEN}, {ONE: SEEN}, {}])) == ([], 3)
+    assert clock.now > 1060.0
 
 
 def test_a_task_that_ended_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
