@@ -38,6 +38,7 @@ FOLDER = "/run/kernelfs-tenant"
 _LOCK = FOLDER + "/lock"
 _JOURNAL = "journal"
 _POLL_S = 0.01
+_TELL_S = 1.0
 # What is still in use when all processes are gone is being let go by the kernel.
 _PATIENCE_S = 10.0
 # linux/prctl.h
@@ -50,7 +51,8 @@ def main(settings: dict[str, Any], modules: list[str]) -> NoReturn:
     """Serve one host. ``modules`` are the names of all of the guest's own.
 
     ``settings``: ``only`` is "facts" to give those alone; ``namespaces`` is whether tests get some of their
-    own; ``wait`` is how many seconds to wait for another supervisor on this machine.
+    own; ``wait`` is how many seconds to wait for another supervisor on this machine, ``run`` a name of the
+    test run: for others of that, its workers, it is waited as long as it takes.
     """
     try:
         _demand_root()
@@ -64,6 +66,10 @@ def main(settings: dict[str, Any], modules: list[str]) -> NoReturn:
     os._exit(1)
 
 
+class _Busy(GuestError):
+    """Somebody else works here."""
+
+
 def _demand_root() -> None:
     if os.geteuid():
         raise GuestError(f"tests need root there, and this is user {os.geteuid()}")
@@ -75,7 +81,7 @@ def _answer(facts: dict[str, Any]) -> None:
 
 def _refuse(error: Exception) -> None:
     try:
-        _answer({"error": str(error)})
+        _answer({"error": str(error), "busy": isinstance(error, _Busy)})
     except OSError:
         pass  # the host is gone
 
@@ -86,7 +92,7 @@ class _Supervisor:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._namespaces = bool(settings["namespaces"])
         self._wake, self._woken = _wake_on_signals()
-        self._lock = _take_lock(float(settings["wait"]))
+        self._lock = _take_lock(float(settings["wait"]), str(settings["run"]))
         self._removed = [f"from a run before: {what}" for what in tidy_abandoned()]
         self._folder = f"{FOLDER}/{os.getpid()}"
         while os.path.exists(self._folder):
@@ -255,24 +261,34 @@ def _told_to_end(woken: int) -> bool:
     return bool(set(numbers) & {signal.SIGTERM, signal.SIGHUP})
 
 
-def _take_lock(wait: float) -> int:
-    """Be the only supervisor on this machine. Raises: GuestError if another stays for longer than that."""
+def _take_lock(wait: float, run: str) -> int:
+    """Be the only supervisor on this machine; the host is told of what takes long.
+
+    Raises: _Busy if one of another run stays for longer than that.
+    """
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     hung_up = select.poll()
     hung_up.register(0, select.POLLRDHUP)
-    deadline = time.monotonic() + wait
+    deadline, told = time.monotonic() + wait, time.monotonic()
     while not _try_lock(lock):
-        holder = os.pread(lock, 64, 0).decode() or "?"
-        if time.monotonic() > deadline:
-            raise GuestError(
-                f"tests of another run work there (process {holder}), and were not done within {wait:g} s; "
-                "devices, sysctls and the kernel's log are the machine's, so one run at a time can use it"
+        holder, _, theirs = os.pread(lock, 256, 0).decode(errors="replace").partition(" ")
+        now = time.monotonic()
+        if run and theirs == run:
+            deadline = now + wait
+        if now > deadline:
+            raise _Busy(
+                f"tests of another run work there (process {holder or '?'}), and were not done within "
+                f"{wait:g} s; devices, sysctls and the kernel's log are the machine's, so one run at a time "
+                "can use it"
             )
+        if now > told + _TELL_S:
+            _answer({"waiting": holder})
+            told = now
         if hung_up.poll(1000 * _POLL_S):
             os._exit(0)
     os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    os.pwrite(lock, f"{os.getpid()} {run}".encode(), 0)
     return lock
 
 

@@ -39,12 +39,31 @@ def standard_input(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("standard_input")
 def test_there_is_one_supervisor_at_a_time(folder: Path) -> None:
-    lock = tenant._take_lock(0.1)
-    assert (folder / "lock").read_text() == str(os.getpid())
-    with pytest.raises(GuestError, match=rf"run work there \(process {os.getpid()}\), .* within 0.1 s"):
-        tenant._take_lock(0.1)
+    lock = tenant._take_lock(0.1, "one")
+    assert (folder / "lock").read_text() == f"{os.getpid()} one"
+    for run in ("", "another"):
+        with pytest.raises(GuestError, match=rf"run work there \(process {os.getpid()}\), .* within 0.1 s"):
+            tenant._take_lock(0.1, run)
     os.close(lock)
-    os.close(tenant._take_lock(0.1))
+    os.close(tenant._take_lock(0.1, ""))
+
+
+@pytest.mark.usefixtures("standard_input")
+def test_workers_of_one_run_wait_for_each_other_as_long_as_it_takes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tenant._take_lock(0.1, "one")
+    told: list[dict[str, object]] = []
+
+    def tell(facts: dict[str, object]) -> None:
+        told.append(facts)
+        if len(told) == 3:
+            os.close(lock)
+
+    monkeypatch.setattr(tenant, "_TELL_S", 0.05)
+    monkeypatch.setattr(tenant, "_answer", tell)
+    os.close(tenant._take_lock(0.0, "one"))
+    assert told == 3 * [{"waiting": str(os.getpid())}]
 
 
 def test_what_a_killed_supervisor_left_is_undone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

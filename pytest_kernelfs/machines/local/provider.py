@@ -56,7 +56,8 @@ class LocalProvider(CommandProvider):
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         self._demand_leave()
         demand_no_parameters(self.name, self.access.label, spec)
-        return LocalMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
+        timeout = self.settings.boot_timeout
+        return self._turn.enter(lambda tenancy: LocalMachine(self.access, kernel, tenancy, timeout=timeout))
 
     def collect(self) -> list[str]:
         return tenant.collect() if self._allowed else []

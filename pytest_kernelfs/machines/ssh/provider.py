@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -16,9 +17,10 @@ from pytest_kernelfs.machines.ssh.machine import PROVIDER, SshMachine, access_ov
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.tenant.access import Tenancy, Unreachable
 from pytest_kernelfs.machines.tenant.facts import running_kernel
-from pytest_kernelfs.machines.tenant.provider import demand_no_parameters
+from pytest_kernelfs.machines.tenant.provider import Turn, demand_no_parameters
 
 _CALL_S = 60.0
+_RETRY_S = 2.0
 
 
 @final
@@ -41,7 +43,9 @@ class SshProvider(PlainProvider):
             raise UsageError(f"--kernelfs-ssh-config: there is no file {config_file}")
         self.settings = settings
         self.transport = SshTransport(destination, config_file=config_file)
+        self._turn = Turn(Tenancy())
         self._refused: KernelfsError | None = None
+        self._was_there = False
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -62,7 +66,10 @@ class SshProvider(PlainProvider):
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         demand_no_parameters(self.name, self.transport.destination, spec)
         self._open()
-        machine = SshMachine(self.transport, kernel, Tenancy(), timeout=self.settings.boot_timeout)
+        timeout = self.settings.boot_timeout
+        machine = self._turn.enter(
+            lambda tenancy: SshMachine(self.transport, kernel, tenancy, timeout=timeout)
+        )
         try:
             self._check(machine, kernel)
         except BaseException:
@@ -71,14 +78,31 @@ class SshProvider(PlainProvider):
         return machine
 
     def _open(self) -> None:
-        """Connect; a machine that cannot be reached is not tried again for every test of the run."""
+        """Connect; a machine that cannot be reached is not tried again for every test of the run.
+
+        One that was there, and vanished, may be on its way up: it is waited for as long as a boot may take.
+        """
         if self._refused is not None:
             raise self._refused
-        try:
-            self.transport.open()
-        except ProviderUnavailable as error:
-            self._refused = error
-            raise
+        patience = self.settings.boot_timeout if self._was_there else 0.0
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self.transport.open()
+            except ProviderUnavailable as error:
+                if time.monotonic() < deadline:
+                    time.sleep(_RETRY_S)
+                    continue
+                self._refused = self._gone(error, patience) if patience else error
+                raise self._refused from None
+            self._was_there = True
+            return
+
+    def _gone(self, error: ProviderUnavailable, patience: float) -> ProviderUnavailable:
+        return ProviderUnavailable(
+            f"{self.transport.destination} vanished in the middle of the tests, and did not come back within "
+            f"{patience:g} s (--kernelfs-boot-timeout): {error}"
+        )
 
     def _check(self, machine: SshMachine, kernel: Kernel) -> None:
         """Raises: InfrastructureError if it was started anew meanwhile, with another kernel."""

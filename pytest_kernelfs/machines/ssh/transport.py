@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -218,7 +219,7 @@ class SshTransport:
             "ServerAliveCountMax": f"{_KEEP_ALIVES}",
             "ControlMaster": "yes" if shared else "no",
             "ControlPersist": "no",
-            "ControlPath": str(self._folder / _SOCKET),
+            "ControlPath": _as_value(self._folder / _SOCKET),
             # What the user's configuration may ask for is meant for people at a terminal.
             "ClearAllForwardings": "yes",
             "ForwardAgent": "no",
@@ -250,6 +251,14 @@ class SshTransport:
             return (self._folder / _STDERR).read_text(errors="replace").replace("\r", "").strip()
         except OSError:
             return ""
+
+
+def _as_value(path: Path) -> str:
+    """A path as ssh's configuration wants it: it knows quotes, and takes a percent sign for a pattern."""
+    text = str(path).replace("%", "%%")
+    if not re.search(r"[\s\"'\\#=]", text):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

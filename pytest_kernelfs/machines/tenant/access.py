@@ -45,6 +45,10 @@ class Tenancy:
     wait: float = 60.0
 
 
+class Busy(InfrastructureError):
+    """Tests of another run work on the machine, and were not done in time."""
+
+
 class Unreachable(InfrastructureError):
     """The command that leads to a machine ended, or answered nothing.
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.guest.tenant import REPORT
-from pytest_kernelfs.machines.tenant.access import Access, Unreachable
+from pytest_kernelfs.machines.tenant.access import Access, Busy, Unreachable
 from pytest_kernelfs.machines.tenant.parcel import BOOTSTRAP, MARK, pack
 
 # A login may print a message of the day first.
@@ -26,12 +26,12 @@ class Connection:
     """One run of our code on a machine, as root, over the standard streams of the command leading there."""
 
     def __init__(self, access: Access, settings: Mapping[str, Any], timeout: float) -> None:
-        """Start it, and wait ``timeout`` seconds for its answer: ``facts``.
+        """Start it, and wait for its answer: ``facts``. It is to say something every ``timeout`` seconds.
 
         ``settings`` are for ``guest.tenant.main``.
 
-        Raises: Unreachable, with what the command printed; InfrastructureError with what keeps our code from
-        working there.
+        Raises: Unreachable, with what the command printed; Busy if another run works there;
+        InfrastructureError with what else keeps our code from working there.
         """
         self.access = access
         self._report: dict[str, Any] | None = None
@@ -71,6 +71,9 @@ class Connection:
             self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             self.socket.sendall(pack(magic, settings))
             answer = json.loads(self._read_line_after(b"", deadline))
+            while "waiting" in answer:
+                deadline = time.monotonic() + timeout
+                answer = json.loads(self._read_line_after(b"", deadline))
         except TimeoutError:
             raise Unreachable(
                 f"{self.access.label} did not answer within {timeout:g} s{self._last_words()}",
@@ -81,7 +84,8 @@ class Connection:
             self._gone()
         self.socket.settimeout(None)
         if "error" in answer:
-            raise InfrastructureError(f"{self.access.label}: {answer['error']}")
+            refused = Busy if answer.get("busy") else InfrastructureError
+            raise refused(f"{self.access.label}: {answer['error']}")
         return dict(answer)
 
     def _gone(self) -> NoReturn:

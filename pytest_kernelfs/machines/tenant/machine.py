@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ from pytest_kernelfs.machines.tenant.connection import Connection
 _CALL_S = 30.0
 _TIDY_S = 30.0
 _LAST_WORDS_S = 10.0
+# pytest-xdist gives its workers a name of their run, which is the same for all of them.
+_RUN_OF_WORKERS = "PYTEST_XDIST_TESTRUNUID"
 # As /proc/sysrq-trigger has them: reboot, crash, end, kill or slow down processes whosever they are, stop in
 # a debugger, thaw file systems, power off, and mount all of them read-only.
 _HARMFUL_KEYS = "bcefgijknou"
@@ -44,7 +47,10 @@ class TenantMachine(PlainMachine):
     ) -> None:
         """Bring the agent there, within ``timeout`` seconds; ``kernel`` is what runs there.
 
-        Raises: Unreachable, InfrastructureError.
+        Another run that works there is waited for as long as ``tenancy`` says, the other workers of this run
+        as long as they live.
+
+        Raises: Unreachable, Busy, InfrastructureError.
         """
         self.access = access
         self.kernel = kernel
@@ -54,7 +60,11 @@ class TenantMachine(PlainMachine):
         self.leftovers: list[str] = []
         """What the supervisor took down when the agent had gone; complete after ``destroy``."""
         self._died: KernelfsError | None = None
-        settings = {"namespaces": self.tenancy.namespaces, "wait": self.tenancy.wait}
+        settings = {
+            "namespaces": self.tenancy.namespaces,
+            "wait": self.tenancy.wait,
+            "run": os.environ.get(_RUN_OF_WORKERS, ""),
+        }
         self._connection = Connection(access, settings, timeout + self.tenancy.wait)
         self.log_start: int = self._connection.facts["log_start"]
         self.mounts: str = self._connection.facts["mounts"]

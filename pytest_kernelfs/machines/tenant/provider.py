@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar, final
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import Unsupported
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Settings
 from pytest_kernelfs.machines.plain import PlainProvider
-from pytest_kernelfs.machines.tenant.access import Access, Tenancy
+from pytest_kernelfs.machines.tenant.access import Access, Busy, Tenancy
 from pytest_kernelfs.machines.tenant.facts import running_kernel
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
+
+_M = TypeVar("_M", bound=TenantMachine)
+
+
+@final
+class Turn:
+    """A machine's only place for tests: another run is waited for once, not by every test of this one."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
+        self._refused: Busy | None = None
+
+    def enter(self, make: Callable[[Tenancy], _M]) -> _M:
+        """What ``make`` gives. Raises: Busy if tests of another run stay there; as ``make``."""
+        try:
+            return make(self._tenancy)
+        except Busy as busy:
+            # The next test only looks: the other run may be done by then.
+            self._tenancy = replace(self._tenancy, wait=0.0)
+            self._refused = self._refused or busy
+            raise self._refused from None
 
 
 class CommandProvider(PlainProvider):
@@ -43,6 +66,7 @@ class CommandProvider(PlainProvider):
         self.settings = settings
         self.access = Access(name, label or " ".join(prefix), tuple(prefix), shell, python)
         self.tenancy = tenancy or Tenancy()
+        self._turn = Turn(self.tenancy)
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -57,7 +81,8 @@ class CommandProvider(PlainProvider):
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         demand_no_parameters(self.name, self.access.label, spec)
-        return TenantMachine(self.access, kernel, self.tenancy, timeout=self.settings.boot_timeout)
+        timeout = self.settings.boot_timeout
+        return self._turn.enter(lambda tenancy: TenantMachine(self.access, kernel, tenancy, timeout=timeout))
 
 
 def demand_no_parameters(provider: str, label: str, spec: MachineSpec) -> None:

@@ -10,6 +10,7 @@ from pytest_kernelfs.errors import ProviderUnavailable, Unsupported, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.kernels.version import KernelVersion
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.ssh import provider as provider_module
 from pytest_kernelfs.machines.ssh.provider import SshProvider
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 
@@ -62,3 +63,38 @@ def test_a_kernel_that_runs_takes_no_boot_parameters(tmp_path: Path, attempts: l
 def test_what_it_cannot_do_skips_tests(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="the provider ssh cannot save machines"):
         _provider(tmp_path).start_writable(_KERNEL, _SPEC)
+
+
+@pytest.fixture
+def comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the next attempts to connect succeed; the last of them holds on."""
+    answers = [True]
+
+    def attempt(transport: SshTransport) -> None:
+        there = answers.pop(0) if len(answers) > 1 else answers[0]
+        if not there:
+            raise ProviderUnavailable("cannot reach box over ssh")
+
+    monkeypatch.setattr(SshTransport, "open", attempt)
+    monkeypatch.setattr(provider_module, "_RETRY_S", 0.01)
+    return answers
+
+
+def test_a_machine_that_vanished_is_waited_for(tmp_path: Path, comes_and_goes: list[bool]) -> None:
+    provider = SshProvider(Settings(tmp_path, boot_timeout=600), "box")
+    provider._open()
+    comes_and_goes[:] = [False, False, True]
+    provider._open()
+    assert comes_and_goes == [True], "it was asked until it was there"
+
+
+def test_a_machine_that_does_not_come_back_is_given_up(tmp_path: Path, comes_and_goes: list[bool]) -> None:
+    provider = SshProvider(Settings(tmp_path, boot_timeout=0.05), "box")
+    provider._open()
+    comes_and_goes[:] = [False]
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailable, match=r"box vanished .* within 0\.05 s .*: cannot reach box"):
+            provider._open()
+    comes_and_goes[:] = [True]
+    with pytest.raises(ProviderUnavailable, match="vanished"):
+        provider._open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from pytest_kernelfs import tools
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
 from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines.ssh import transport as transport_module
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 
 # The shared connection makes its socket and waits; commands run here.
@@ -85,6 +87,17 @@ def test_one_connection_serves_all_and_its_folder_goes_with_it(ssh: MakeSsh) -> 
     transport.close()
     assert not transport.is_open
     assert list(lease.base_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "100% %h", 'in "quotes"', "back\\slash", "it's", "a#b=c"])
+def test_ssh_finds_the_socket_whatever_the_folder_is_called(name: str) -> None:
+    path = Path("/tmp", name, "ssh")
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        pytest.skip("this host has no ssh to ask")
+    asked = [ssh, "-G", "-F", "none", "-o", f"ControlPath={transport_module._as_value(path)}", "box"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert f"controlpath {path}" in told.replace("%%", "%").splitlines()
 
 
 def test_it_can_be_opened_again(ssh: MakeSsh) -> None:

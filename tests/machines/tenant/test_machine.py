@@ -19,7 +19,7 @@ from pytest_kernelfs.guest import files
 from pytest_kernelfs.machines.channel import ChannelLost
 from pytest_kernelfs.machines.machine import DiskSpec, MachineSpec, Settings
 from pytest_kernelfs.machines.tenant import machine as module
-from pytest_kernelfs.machines.tenant.access import Access, Tenancy
+from pytest_kernelfs.machines.tenant.access import Access, Busy, Tenancy
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.tenant.provider import CommandProvider
 from tests.fake_machine import kernel
@@ -87,9 +87,10 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def test_it_is_told_of_when_it_comes(make: Any) -> None:
+def test_it_is_told_of_when_it_comes(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", "7e57")
     machine, connection, _ = make(Tenancy(namespaces=True, wait=5))
-    assert connection.settings == {"namespaces": True, "wait": 5}
+    assert connection.settings == {"namespaces": True, "wait": 5, "run": "7e57"}
     assert connection.timeout == 15, "another run may have to be waited for"
     assert (machine.log_start, machine.mounts, machine.alive) == (7, "/run/kernelfs/mnt", True)
     assert "lab-7" in repr(machine)
@@ -223,3 +224,24 @@ def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytes
     machine.destroy()
     with pytest.raises(Unsupported, match="the provider lab cannot boot it with the parameters 'quiet'"):
         provider.start(kernel(), MachineSpec(1 << 30, 1, "quiet"))
+
+
+def test_another_run_is_waited_for_once(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class BusyConnection(FakeConnection):
+        def __init__(self, access: Access, settings: Any, timeout: float) -> None:
+            waits.append(settings["wait"])
+            if len(waits) < 4:
+                raise Busy(f"not done within {settings['wait']:g} s")
+            super().__init__(access, settings, timeout)
+
+    monkeypatch.setattr(module, "Connection", BusyConnection)
+    provider = CommandProvider(
+        Settings(tmp_path), name="lab", prefix=["incus", "exec", "lab-7", "--"], tenancy=Tenancy(wait=60)
+    )
+    for _ in range(3):
+        with pytest.raises(Busy, match="not done within 60 s"):
+            provider.start(kernel(), MachineSpec(1 << 30, 1))
+    provider.start(kernel(), MachineSpec(1 << 30, 1)).destroy()
+    assert waits == [60, 0, 0, 0]
