@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Sequence
 from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
 
-from pytest_kernelfs.guest import cgroups, dying, files, filesystems, holders, journal, kmsg, loops
-
-_State = Dict[str, int]  # noqa: UP006   # what is there -> how often
+from pytest_kernelfs.guest import files, inventory, journal, kmsg, references, sysctls
+from pytest_kernelfs.guest.patience import Patience
 
 # What xfstests (common/rc, _check_dmesg) and blktests take for a failure, with stalls, panics,
 # the file systems' own words for damage, and data that was lost on its way to a disk.
@@ -40,17 +38,16 @@ _TRACE_ENDS = re.compile(r"end trace")
 _BELONGS = re.compile(r"Oops:")
 _MOST_FOUND = 20
 
-# Mounted by the kernel itself when somebody looks inside, and by "ip netns" when it is first used.
-_AUTOMOUNTS = ("/sys/kernel/debug/tracing", "/proc/sys/fs/binfmt_misc", "/run/netns")
-_NAMED_NAMESPACES = "/run/netns/"
-# Mounted by systemd for a service or the session of a user.
-_SYSTEMD_MOUNTS = ("/run/credentials/", "/run/systemd/", "/run/user/")
-# Where tests mount on a machine that others use, too: what is mounted elsewhere is not theirs.
-_PLACES = ("/run/kernelfs/", "/mnt/", "/tmp/")
 _POLL_S = 0.02
+# What the kernel does in the background may hold a module, such as a search for disks: that has so many times
+# the time of all else.
+_FOR_REFERENCES = 3
 
-_before: _State = {}
+_before: inventory.State = {}
+_held_before: references.Counts = {}
 _taint_before = 0
+# Nothing on a machine of our own, which ends with its tests.
+_sysctls: sysctls.Values = {}
 # The log, open where the test began, and what was read of it: to read it all costs a record each.
 _log = -1
 _logged: List[Dict[str, Any]] = []  # noqa: UP006
@@ -58,9 +55,11 @@ _logged: List[Dict[str, Any]] = []  # noqa: UP006
 
 def remember() -> None:
     """Take what is there now for what was there before the test."""
-    global _before, _taint_before, _log
-    _before = state()
+    global _before, _held_before, _taint_before, _log, _sysctls
+    _before = inventory.state()
+    _held_before = references.counted()
     _taint_before = taint()
+    _sysctls = sysctls.read_all() if journal.is_kept() else {}
     if _log >= 0:
         os.close(_log)
     _log = kmsg.open_at_end()
@@ -154,118 +153,14 @@ def taint() -> int:
 
 
 def left_behind(patience: float) -> list[str]:
-    """What is there that was not there before, as text; it has ``patience`` seconds to go away."""
-    deadline = time.monotonic() + patience
+    """What is there that was not there before, as text; it has ``patience`` seconds to go away.
+
+    If nothing is, modules that are held by nothing that can be seen.
+    """
+    soon, later = Patience(patience, _POLL_S), Patience(_FOR_REFERENCES * patience, _POLL_S)
     while True:
-        now = state()
-        left = [name for name, count in now.items() if count > _before.get(name, 0)]
-        if not left or time.monotonic() > deadline:
-            return sorted(left)
-        time.sleep(_POLL_S)
-
-
-def state() -> _State:
-    """Everything that a test can leave behind, and how often it is there.
-
-    On a machine that others use too, what can be told from theirs.
-    """
-    found: _State = {}
-    mounts = _mounts()
-    for point, fstype, source in mounts:
-        name = f"mount: {fstype} on {point} (from {source})"
-        found[name] = found.get(name, 0) + 1
-    for name in [*_block_devices(), *_cgroups(mounts), *_network_namespaces()]:
-        found[name] = 1
-    found.update(_modules_in_use())
-    return found
-
-
-def _mounts() -> list[tuple[str, str, str]]:
-    """(mount point, type, source) of each mount in our namespace; escapes such as \\040 are left in."""
-    found = []
-    with open("/proc/self/mountinfo", errors="replace") as file:
-        for line in file:
-            head, _, tail = line.partition(" - ")
-            point = head.split()[4]
-            fstype, source = tail.split()[:2]
-            if journal.is_kept() and not (point + "/").startswith(_PLACES):
-                continue
-            if point not in _AUTOMOUNTS and not point.startswith((_NAMED_NAMESPACES, *_SYSTEMD_MOUNTS)):
-                found.append((point, fstype, source))
-    return found
-
-
-def _block_devices() -> list[str]:
-    """Loop devices with something attached, and device-mapper devices."""
-    found = []
-    entries = journal.entries()
-    our_loops, our_names = list(loops.ours(entries)), journal.noted("dm")
-    for name in os.listdir("/sys/block"):
-        if name.startswith("loop"):
-            backing = files.text(f"/sys/block/{name}/loop/backing_file")
-            if backing and (not journal.is_kept() or f"/dev/{name}" in our_loops):
-                found.append(f"loop device: /dev/{name} on {backing}")
-        elif name.startswith("dm-"):
-            called = files.text(f"/sys/block/{name}/dm/name")
-            if not journal.is_kept() or called in our_names:
-                found.append(f"device-mapper device: {called} (/dev/{name})")
-    return found
-
-
-def _cgroups(mounts: list[tuple[str, str, str]]) -> list[str]:
-    """All cgroups; on a machine whose init makes others as it likes, those in the folder for ours."""
-    found = []
-    everywhere = [point for point, fstype, _source in mounts if fstype in ("cgroup", "cgroup2")]
-    tops = [cgroups.home()] if cgroups.home() else everywhere
-    for top in [*tops, *dying.parts()] if journal.is_kept() else tops:
-        for folder, names, _files in os.walk(top):
-            found += [f"cgroup: {folder}/{name}" for name in names]
-    return found
-
-
-def _network_namespaces() -> list[str]:
-    """Named namespaces, and those that a process lives in which is not ours."""
-    found = []
-    try:
-        names = os.listdir(_NAMED_NAMESPACES)
-    except FileNotFoundError:
-        names = []
-    if journal.is_kept():
-        names = [name for name in names if name in journal.noted("netns")]
-    found += [f"network namespace: {name}" for name in names]
-    if not os.path.exists("/proc/self/ns/net"):
-        return found  # a kernel without them
-    ours = os.readlink("/proc/self/ns/net")
-    for pid in os.listdir("/proc"):
-        if pid.isdigit():
-            try:
-                if os.readlink(f"/proc/{pid}/ns/net") != ours and _may_be_a_tests(pid):
-                    found.append(f"network namespace: of process {pid} ({files.text(f'/proc/{pid}/comm')})")
-            except OSError:
-                continue  # it ended, or is a kernel thread
-    return found
-
-
-def _may_be_a_tests(pid: str) -> bool:
-    """Whether a process may be one that a test left: not one of a service that the machine runs."""
-    if journal.is_kept():
-        return holders.descends(int(pid), os.getppid())
-    return cgroups.may_hold(pid)
-
-
-def _modules_in_use() -> _State:
-    """How often each file system's module is held other than by modules: once for every superblock.
-
-    A superblock whose mount is gone from sight (unmounted lazily, in a lost namespace) shows only here.
-    """
-    if journal.is_kept():
-        return {}  # the others on this machine hold them, too
-    known = filesystems.kinds()
-    found: _State = {}
-    for line in files.text("/proc/modules").splitlines():
-        name, _size, count, users = line.split()[:4]
-        # A kernel that cannot unload modules counts nothing, and shows "-".
-        if name in known and count.isdigit():
-            holders = sum(bool(user) for user in users.strip("-").split(","))
-            found[f"file system still in use: {name}"] = int(count) - holders
-    return found
+        now = inventory.state()
+        left = sorted(name for name, count in now.items() if count > _before.get(name, 0))
+        held = [] if left else references.unexplained(_held_before)
+        if not (left or held) or not (soon if left else later).wait():
+            return left + held + sysctls.changed(_sysctls)

@@ -133,12 +133,21 @@ def _mounted_at(places: list[str], mounts: str) -> set[int]:
 
 def mount_points(mounts: str) -> list[tuple[int, str]]:
     """The number of each file system and where it is mounted, the latest last; none if that view has gone."""
+    return [(number, point) for number, point, _fstype in mounted(mounts)]
+
+
+def mounted(mounts: str) -> list[tuple[int, str, str]]:
+    """The same, each with its type."""
     try:
         with open(mounts, errors="surrogateescape") as file:
-            fields = [line.split(" ")[2:5] for line in file]
+            lines = [line.partition(" - ")[::2] for line in file]
     except OSError:
         return []
-    return [(os.makedev(*map(int, number.split(":"))), _plain(point)) for number, _root, point in fields]
+    fields = [(head.split(" ")[2:5], tail.partition(" ")[0]) for head, tail in lines]
+    return [
+        (os.makedev(*map(int, number.split(":"))), _plain(point), fstype)
+        for (number, _root, point), fstype in fields
+    ]
 
 
 def _plain(point: str) -> str:

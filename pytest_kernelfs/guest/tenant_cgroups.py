@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pytest_kernelfs.guest import attributes, cgroups, journal, meminfo, tenant_disks
+from pytest_kernelfs.guest import attributes, cgroups, files, journal, meminfo, tenant_disks
 
 # In version 2, what gives controllers to its children holds no processes itself.
 AGENT = "agent"
@@ -80,6 +80,44 @@ def _give_controllers(root: str) -> None:
                 attributes.write(root + "/cgroup.subtree_control", "+" + controller)
             except OSError:
                 continue  # a test that wants it is told
+
+
+def take_back(path: str, controller: str) -> bool:
+    """Undo that, unless somebody uses the controller by now: what they set would be lost with it."""
+    root = os.path.dirname(path)
+    try:
+        if not _is_used(root, controller):
+            attributes.write(path, "-" + controller)
+    except OSError:
+        pass  # some cgroup hands it on to its own children
+    return False
+
+
+def _is_used(root: str, controller: str) -> bool:
+    """Whether a child has settings other than one that was just made."""
+    fresh = f"{root}/kernelfs-fresh-{os.urandom(4).hex()}"
+    os.mkdir(fresh)
+    try:
+        plain = _settings(fresh, controller)
+    finally:
+        os.rmdir(fresh)
+    return any(
+        _settings(f"{root}/{name}", controller).get(file, value) != value
+        for name in os.listdir(root)
+        if os.path.isdir(f"{root}/{name}")
+        for file, value in plain.items()
+    )
+
+
+def _settings(folder: str, controller: str) -> dict[str, str]:
+    """The values that can be set, less triggers and what the kernel counts."""
+    found = {}
+    for name in os.listdir(folder):
+        if name.startswith(controller + ".") and not name.endswith((".pressure", ".peak", ".reclaim")):
+            mode = os.stat(f"{folder}/{name}").st_mode
+            if mode & 0o200 and mode & 0o400:
+                found[name] = files.text(f"{folder}/{name}")
+    return found
 
 
 def _words(path: str) -> list[str]:

@@ -88,7 +88,7 @@ def _announce(path: str, cache: str) -> None:
     file = f"/sys/block/{os.path.basename(path)}/queue/write_cache"
     wanted = {"writeback": "write back", "writethrough": "write through"}[cache]
     if files.text(file) != wanted:
-        journal.note("write cache", file, files.text(file))
+        journal.note("write cache", file, files.text(file), wanted)
         with open(file, "w") as attribute:
             attribute.write(wanted)
 
@@ -111,13 +111,13 @@ def _set_limits(path: str, limits: dict[str, int]) -> None:
         if version == 2:
             words = [f"{key}={limits.get(name) or 'max'}" for name, keys in _V2_KEYS.items() for key in keys]
             if any(limits.values()):
-                journal.note("throttle", f"{shown}/io.max", device)
+                journal.note("throttle", f"{shown}/io.max", device, "")
             _write(folder, "io.max", f"{device} {' '.join(words)}")
             continue
         for name, ends in _V1_FILES.items():
             for end in ends:
                 if limits.get(name):
-                    journal.note("throttle", f"{shown}/{_V1}{end}", device)
+                    journal.note("throttle", f"{shown}/{_V1}{end}", device, str(limits[name]))
                 _write(folder, _V1 + end, f"{device} {limits.get(name, 0)}")
 
 

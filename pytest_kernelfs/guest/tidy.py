@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,8 @@ from pytest_kernelfs.guest import (
     netns,
     ram_disks,
     syscalls,
+    sysctls,
+    tenant_cgroups,
     tracing,
 )
 from pytest_kernelfs.guest.dispatch import GuestError
@@ -32,16 +33,11 @@ _THAW = 0xC0045878
 _DETACH = 2
 _POLL_S = 0.01
 _LEAST_S = 0.5
-# Sysctls that are of a namespace: after it has gone, these names are those of the machine.
-_OF_NAMESPACES = (
-    *("net.", "kernel.hostname", "kernel.domainname", "kernel.shm", "kernel.msg", "kernel.sem"),
-    *("kernel.ns_last_pid", "fs.mqueue.", "user."),
-)
-# This one, of PID namespaces since that version.
-_PID_MAX, _PID_MAX_SINCE = "kernel.pid_max", (6, 14)
+# With a number of its own and no device below it, these can be frozen all the same.
+_FREEZABLE = ("btrfs", "bcachefs")
 
 # By how many of its details a thing is known; the others tell what it was.
-_NAMED_BY = {"parameter": 2, "throttle": 2, "controller": 2}
+_NAMED_BY = {"parameter": 2, "throttle": 3, "controller": 2}
 
 Said = Tuple[List[str], List[str]]  # noqa: UP006   # what was removed, and what is left
 
@@ -66,12 +62,13 @@ def tidy(entries: list[journal.Entry], our_loops: Mapping[str, loops.LoopInfo64]
         work.undo("netns", "network namespace {}", _remove_netns)
     work.undo("dm", "device {}", _resume)
     for place, _ in work.kinds.get("place", ()) if not apart else ():
-        for point in _mounts_at(place):
-            work.attempt(f"mount on {point}", _umount, point, point not in (place, tracing.OWN))
+        for point, freezable in _mounts_at(place):
+            of_tests = point not in (place, tracing.OWN)
+            work.attempt(f"mount on {point}", _umount, point, freezable, of_tests)
     _remove_devices(work, our_loops, deadline)
     work.undo("write cache", "write cache in {}", _set_back)
     work.undo("cgroup", "cgroups in {}", _remove_cgroups, deadline)
-    work.undo("controller", "controller {1}", _take_back)
+    work.undo("controller", "controller {1}", tenant_cgroups.take_back)
     work.undo("file", "file {}", _unlink)
     work.undo("link", "link {}", _remove_link)
     work.undo("folder", "folder {}", _rmdir)
@@ -87,8 +84,9 @@ def hurry(entries: list[journal.Entry], agent: int) -> list[str]:
     work.undo("throttle", "throttle of {1}", _lift)
     work.undo("dm", "device {}", _resume)
     for place, _ in work.kinds.get("place", ()):
-        for point in _mounts_at(place, f"/proc/{agent}/mountinfo"):
-            work.attempt(f"freeze of {point}", _thaw, f"/proc/{agent}/root{point}")
+        for point, freezable in _mounts_at(place, f"/proc/{agent}/mountinfo"):
+            if freezable:
+                work.attempt(f"freeze of {point}", _thaw, f"/proc/{agent}/root{point}")
     return work.removed
 
 
@@ -125,7 +123,7 @@ def _kill(folders: list[str], patience: float) -> bool:
 
 
 def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  # noqa: ARG001  (names it)
-    if apart and _is_of_namespaces(name):
+    if apart and sysctls.is_of_namespaces(name):
         return False
     try:
         if knobs.read_sysctl(name) == value:
@@ -134,12 +132,6 @@ def _set_back_sysctl(group: str, name: str, value: str, apart: bool) -> bool:  #
         return False  # it went with its module
     knobs.restore_sysctls([(name, value)])
     return True
-
-
-def _is_of_namespaces(name: str) -> bool:
-    if name == _PID_MAX:
-        return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= _PID_MAX_SINCE
-    return name.startswith(_OF_NAMESPACES)
 
 
 def _set_back_parameter(module: str, name: str, value: str) -> bool:
@@ -165,10 +157,16 @@ def _resume(name: str) -> bool:
     return False
 
 
-def _mounts_at(place: str, mounts: str = "/proc/self/mountinfo") -> Iterator[str]:
-    """What is mounted there and below, the latest first; nothing if that view of the mounts has gone."""
-    points = [point for _number, point in loops.mount_points(mounts)]
-    return (point for point in reversed(points) if (point + "/").startswith(place + "/"))
+def _mounts_at(place: str, mounts: str = "/proc/self/mountinfo") -> Iterator[tuple[str, bool]]:
+    """What is mounted there and below, the latest first; nothing if that view of the mounts has gone.
+
+    Each with whether it can be frozen. To open any other only to see might take forever: of FUSE, of a
+    network's whose server hangs, of an overlay on such.
+    """
+    for number, point, fstype in reversed(loops.mounted(mounts)):
+        if (point + "/").startswith(place + "/"):
+            on_device = os.major(number) != 0 and not fstype.startswith("fuse")
+            yield point, on_device or fstype in _FREEZABLE
 
 
 def _thaw(point: str) -> bool:
@@ -185,8 +183,9 @@ def _thaw(point: str) -> bool:
     return True
 
 
-def _umount(point: str, of_tests: bool) -> bool:
-    _thaw(point)
+def _umount(point: str, freezable: bool, of_tests: bool) -> bool:
+    if freezable:
+        _thaw(point)
     try:
         syscalls.umount(point)
     except OSError:
@@ -235,18 +234,22 @@ def _loop_remover(path: str, before: loops.LoopInfo64) -> Callable[[], bool]:
     return remove
 
 
-def _set_back(path: str, value: str) -> bool:
-    if files.text(path) in ("", value):
+def _set_back(path: str, value: str, ours: str) -> bool:
+    """A device that is free may be another's by now, who set it otherwise."""
+    if files.text(path) != ours or ours == value:
         return False
     with open(path, "w") as file:
         file.write(value)
     return True
 
 
-def _lift(path: str, device: str) -> bool:
-    if not any(line.split()[:1] == [device] for line in files.text(path).splitlines()):
+def _lift(path: str, device: str, ours: str) -> bool:
+    """What somebody else has set for the device since stays. In version 2 the cgroup is the tests' alone."""
+    ours_alone = path.endswith("/io.max")
+    set_now = [line.split() for line in files.text(path).splitlines()]
+    if not any(words[:1] == [device] and (ours_alone or words[1:] == [ours]) for words in set_now):
         return False
-    none = "rbps=max wbps=max riops=max wiops=max" if path.endswith("/io.max") else "0"
+    none = "rbps=max wbps=max riops=max wiops=max" if ours_alone else "0"
     with open(path, "w") as file:
         file.write(f"{device} {none}")
     return True
@@ -259,16 +262,6 @@ def _remove_cgroups(folder: str, deadline: float) -> bool:
     inside = [name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}")]
     cgroups.remove([folder], max(deadline - time.monotonic(), _LEAST_S))
     return bool(set(inside) - {"agent"})
-
-
-def _take_back(path: str, controller: str) -> bool:
-    """A controller that somebody uses by now stays."""
-    try:
-        with open(path, "w") as file:
-            file.write("-" + controller)
-    except OSError:
-        pass
-    return False
 
 
 def _unlink(path: str) -> bool:

@@ -74,6 +74,7 @@ def test_mount_points_are_read_as_they_are(tmp_path: Path) -> None:
     mounts.write_text("1 0 8:1 / /run/My\\040Disk\u00e9 rw - ext4 /dev/sda1 rw\n")
     assert loops.mount_points(str(mounts)) == [(os.makedev(8, 1), "/run/My Disk\u00e9")]
     assert loops.mount_points(str(tmp_path / "gone")) == []
+    assert [fstype for _, _, fstype in loops.mounted(str(mounts))] == ["ext4"]
 
 
 def test_the_name_carries_the_word_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,33 @@ def test_cgroups_are_made_where_they_can_be(
     assert (v2 / "cgroup.subtree_control").read_text().startswith("+io")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "answer"),
+    [({}, "-io"), ({"io.max": "8:0 wbps=1"}, "io"), ({"io.pressure": "x", "memory.max": "1"}, "-io")],
+)
+def test_a_controller_that_others_use_by_now_is_not_taken_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str], answer: str
+) -> None:
+    (tmp_path / "cgroup.subtree_control").write_text("io")
+    plain = {"io.max": "", "io.weight": "default 100", "io.pressure": "", "memory.max": "max"}
+    made: list[str] = []
+    plainly = os.mkdir
+
+    def mkdir(path: str) -> None:
+        plainly(path)
+        for name, value in {**plain, **(theirs if path.endswith("/theirs") else {})}.items():
+            (Path(path) / name).write_text(value)
+        made.append(path)
+
+    mkdir(f"{tmp_path}/theirs")
+    mkdir(f"{tmp_path}/others")
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "rmdir", lambda path: Path(path).rename(f"{tmp_path}-gone"))
+    tenant_cgroups.take_back(f"{tmp_path}/cgroup.subtree_control", "io")
+    assert (tmp_path / "cgroup.subtree_control").read_text().startswith(answer)
+    assert not Path(made[-1]).exists()
+
+
 def test_tests_work_in_the_cgroups_that_were_made_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import dm, knobs, loops, tidy
+from pytest_kernelfs.guest import dm, knobs, loops, syscalls, tidy
 from pytest_kernelfs.guest.dispatch import GuestError
 
 PATIENCE_S = 0.2
@@ -71,9 +71,11 @@ def test_files_limits_and_folders_go(tmp_path: Path) -> None:
     entries = [
         ["file", str(file)],
         ["file", str(tmp_path / "never-made")],
-        ["throttle", str(limits), "7:3"],
-        ["throttle", str(limits), "7:9"],
-        ["write cache", str(cache), "write back"],
+        ["throttle", str(limits), "7:3", "5"],
+        ["throttle", str(limits), "7:3", "1000"],
+        ["throttle", str(limits), "7:4", "1000"],
+        ["throttle", str(limits), "7:9", "1000"],
+        ["write cache", str(cache), "write back", "write through"],
         ["folder", str(folder)],
     ]
     removed, left = tidy.tidy(entries, {}, PATIENCE_S)
@@ -88,8 +90,49 @@ def test_files_limits_and_folders_go(tmp_path: Path) -> None:
 def test_limits_of_version_2_are_lifted_in_its_words(tmp_path: Path) -> None:
     limits = tmp_path / "io.max"
     limits.write_text("7:3 rbps=max wbps=1000 riops=max wiops=max\n")
-    assert tidy.hurry([["throttle", str(limits), "7:3"]], 0) == ["throttle of 7:3"]
+    assert tidy.hurry([["throttle", str(limits), "7:3", ""]], 0) == ["throttle of 7:3"]
     assert limits.read_text() == "7:3 rbps=max wbps=max riops=max wiops=max"
+
+
+def test_what_others_have_set_for_a_device_since_stays(tmp_path: Path) -> None:
+    limits, cache = tmp_path / "blkio.throttle", tmp_path / "write_cache"
+    limits.write_text("7:3 77\n")
+    cache.write_text("write through")
+    entries = [
+        ["throttle", str(limits), "7:3", "1000"],
+        ["write cache", str(cache), "write through", "write back"],
+        ["write cache", str(cache), "write back", "write through"],
+    ]
+    assert tidy.tidy(entries, {}, PATIENCE_S) == ([], [])
+    assert limits.read_text() == "7:3 77\n"
+    assert cache.read_text() == "write through"
+
+
+def test_only_what_can_be_frozen_is_opened_to_thaw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FUSE whose server hangs, an overlay on it, or a network's file system lets nobody go who opens it."""
+    mounts = [
+        (os.makedev(0, 9), "/run/kernelfs", "tmpfs"),
+        (os.makedev(7, 1), "/run/kernelfs/ext4", "ext4"),
+        (os.makedev(0, 51), "/run/kernelfs/dead", "fuse.sshfs"),
+        (os.makedev(7, 2), "/run/kernelfs/ntfs", "fuseblk"),
+        (os.makedev(0, 52), "/run/kernelfs/overlay", "overlay"),
+        (os.makedev(0, 53), "/run/kernelfs/btrfs", "btrfs"),
+        (os.makedev(0, 54), "/run/kernelfs/nfs", "nfs4"),
+    ]
+    opened: list[str] = []
+    unmounted: list[str] = []
+    monkeypatch.setattr(loops, "mounted", lambda _mounts: mounts)
+    monkeypatch.setattr(tidy, "_thaw", opened.append)
+    monkeypatch.setattr(syscalls, "umount", unmounted.append)
+    place = ["place", "/run/kernelfs", 9]
+    assert tidy.hurry([place], 7) == []
+    assert opened == [f"/proc/7/root/run/kernelfs/{name}" for name in ("btrfs", "ext4")]
+    opened.clear()
+    tidy.tidy([place], {}, PATIENCE_S)
+    assert opened == ["/run/kernelfs/btrfs", "/run/kernelfs/ext4"]
+    assert unmounted == [point for _, point, _ in reversed(mounts)]
 
 
 def test_devices_go_from_above_and_what_stays_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

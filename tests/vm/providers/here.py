@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,10 @@ from pytest_kernelfs.guest import journal, loops, tenant
 
 _INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11")}
 _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
-_PATIENCE_S = 30.0
+# For what starts a whole run, on a host that has much else to do.
+_PATIENCE_S = 300.0
+# One place for all checkouts and all their workers, whatever their folder for temporary files is.
+_LOCK = Path("/run/kernelfs-tests-on-this-host.lock")
 
 LOCAL = ("--kernelfs-provider=local", "--kernelfs-allow-local")
 
@@ -31,7 +33,7 @@ def alone_on_this_host() -> Iterator[None]:
     """For tests that have this host for a machine: one at a time, as root; what they leave is taken down."""
     if os.geteuid():
         pytest.skip("only root may have namespaces on a host")
-    with filelock.FileLock(Path(tempfile.gettempdir()) / "kernelfs-tests-on-this-host.lock"):
+    with filelock.FileLock(_LOCK):
         yield
         tenant.collect()
 
@@ -59,7 +61,7 @@ class Traces:
         found = [path for path in self.first("cgroup") if Path(path).exists()]
         found += [path for path in self.first("file") if Path(path).exists()]
         found += list(loops.ours(self.entries, None))
-        for _, path, device in (entry for entry in self.entries if entry[0] == "throttle"):
+        for _, path, device, _ in (entry for entry in self.entries if entry[0] == "throttle"):
             if Path(path).exists() and device in Path(path).read_text().split():
                 found.append(f"throttle of {device} in {path}")
         for _, _, name, value in (entry for entry in self.entries if entry[0] == "sysctl"):
@@ -69,7 +71,9 @@ class Traces:
         if Path(f"{tenant.FOLDER}/{self.supervisor}").exists():
             found.append("the journal itself")
         found += [
-            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "kernelfs" in line
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if any(word.startswith("/run/kernelfs") for word in line.split())
         ]
         return found
 
@@ -122,7 +126,7 @@ def run_pytest(folder: Path, cache: Path, *options: str) -> tuple[int, str]:
     """Exit code and output of a whole run."""
     process = start_pytest(folder, cache, *options)
     try:
-        output, _ = process.communicate(timeout=400)
+        output, _ = process.communicate(timeout=900)
     finally:
         process.kill()
     return process.returncode, output

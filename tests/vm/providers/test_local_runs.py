@@ -12,6 +12,8 @@ from tests.vm.providers.here import LOCAL, outcomes, run_pytest
 
 pytestmark = pytest.mark.usefixtures("this_host")
 CATALOGUE = Path(tests.vm.__file__).parent / "test_catalogue.py"
+# A test sets it by a command.
+_BURST = Path("/proc/sys/kernel/printk_ratelimit_burst")
 EXAMPLE = Path(tests.vm.__file__).parents[2] / "examples" / "overlay_umount"
 
 VERDICTS = """
@@ -26,6 +28,10 @@ def test_fails(vm):
 
 def test_leaks(vm):
     vm.run("mount -t tmpfs left /mnt", check=True)
+
+def test_sets_a_sysctl_by_hand(vm):
+    vm.run("echo $((1 + $(cat /proc/sys/kernel/printk_ratelimit_burst))) > "
+           "/proc/sys/kernel/printk_ratelimit_burst", check=True)
 
 def test_ends_its_agent(vm):
     vm.run("kill -9 $PPID")
@@ -49,6 +55,7 @@ EXPECTED = {
     "test_passes": "PASSED",
     "test_fails": "FAILED",
     "test_leaks": "FAILED",
+    "test_sets_a_sysctl_by_hand": "FAILED",
     "test_ends_its_agent": "FAILED",
     "test_needs_what_is_not_there": "SKIPPED",
     "test_wants_what_cannot_be": "SKIPPED",
@@ -59,11 +66,16 @@ EXPECTED = {
 
 def test_the_four_verdicts_hold(tmp_path: Path) -> None:
     (tmp_path / "test_verdicts.py").write_text(VERDICTS)
-    _, output = run_pytest(tmp_path, tmp_path / "cache", *LOCAL, "-v", "test_verdicts.py")
+    burst = _BURST.read_text().strip()
+    try:
+        _, output = run_pytest(tmp_path, tmp_path / "cache", *LOCAL, "-v", "test_verdicts.py")
+    finally:
+        _BURST.write_text(burst)
     seen = {name: _verdict(output, name) for name in EXPECTED}
     assert seen == EXPECTED, output
     assert "a test ended it" in output
     assert "mount: tmpfs on /mnt" in output
+    assert f"sysctl: kernel.printk_ratelimit_burst is {int(burst) + 1}, and was {burst}" in output
 
 
 def _verdict(output: str, name: str) -> str:
