@@ -183,7 +183,7 @@ class Probes:
         __tracebackhide__ = True
         if type(number) is not int or number < 1 or longer_than <= 0 or within < 0:
             raise UsageError(
-                f"until_stuck: {number!r} tasks, stuck for {longer_than} s, within {within} s, is not to be had"
+                f"until_stuck: {number!r} tasks, stuck for {longer_than} s, within {within} s, cannot be had"
             )
         vm = self.resources.vm
         deadline = time.monotonic() + within
