@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import audit, journal, kmsg, sysctls
+from pytest_kernelfs.guest import audit, inventory, journal, kmsg, references, sysctls
 
 
 @pytest.fixture
@@ -65,7 +65,9 @@ def test_it_is_a_leak_where_the_machine_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, others: bool
 ) -> None:
     monkeypatch.setattr(journal, "is_kept", lambda: others)
-    monkeypatch.setattr(audit, "state", dict)
+    monkeypatch.setattr(inventory, "state", dict)
+    monkeypatch.setattr(references, "counted", dict)
+    monkeypatch.setattr(references, "unexplained", lambda _before: [])
     monkeypatch.setattr(kmsg, "open_at_end", lambda: -1)
     audit.remember()
     (folder / "vm/swappiness").write_text("7")
