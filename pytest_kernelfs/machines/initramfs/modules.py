@@ -18,7 +18,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.initramfs.cpio import CpioWriter
 from pytest_kernelfs.tools import need
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 # Loaded at boot: the channel, disks, and what nearly every test asks for next.
 AT_BOOT = (
@@ -62,7 +62,7 @@ def _write(folder: Path, kernel: Kernel) -> None:
     index = ModuleIndex(kernel.modules)
     stage = folder / "stage"
     target = stage / "lib/modules" / kernel.release
-    for relative in index.closure(AT_HAND):
+    for relative in index.closure([*AT_HAND, *index.softly_needed(AT_HAND)]):
         path = target / plain_name(relative)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(read_module(kernel.modules / relative))
@@ -90,12 +90,13 @@ def _depmod(root: Path, release: str) -> None:
 
 
 class ModuleIndex:
-    """What modules.dep of a folder says: paths relative to it, and their dependencies.
+    """What depmod wrote into a folder: modules by their paths relative to it, and what they depend on.
 
     Raises: InfrastructureError if the folder has no modules.dep.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         path = folder / "modules.dep"
         try:
             lines = path.read_text().splitlines()
@@ -117,6 +118,27 @@ class ModuleIndex:
             if relative is not None:
                 order.update(dict.fromkeys([*reversed(self._needs[relative]), relative]))
         return list(order)
+
+    def softly_needed(self, names: Iterable[str]) -> list[str]:
+        """The modules that these, or what they depend on, ask for by name while they run.
+
+        Such as f2fs, which cannot be mounted without crc32; btrfs asks for its checksums.
+        """
+        asking = {module_name(relative) for relative in self.closure(names)}
+        asked: dict[str, None] = {}
+        for line in self._lines("modules.softdep"):
+            words = line.split()
+            if len(words) > 2 and words[0] == "softdep" and _normal(words[1]) in asking:
+                asked.update(dict.fromkeys(word for word in words[2:] if word not in ("pre:", "post:")))
+        aliases = [
+            (words[1], words[2]) for words in map(str.split, self._lines("modules.alias")) if words[2:]
+        ]
+        behind = [module for alias, module in aliases if alias in asked]
+        return list(dict.fromkeys([*filter(self.has, asked), *behind]))
+
+    def _lines(self, name: str) -> list[str]:
+        path = self._folder / name
+        return path.read_text().splitlines() if path.is_file() else []
 
 
 def module_name(relative: str) -> str:

@@ -77,6 +77,16 @@ def test_names_that_the_kernel_lacks_are_passed_over(folder: Path) -> None:
     assert ModuleIndex(folder).closure(["btrfs", "loop"]) == ["kernel/drivers/block/loop.ko"]
 
 
+def test_what_a_module_asks_for_while_it_runs_is_found_by_name_and_by_alias(folder: Path) -> None:
+    (folder / "modules.softdep").write_text(
+        "# Soft dependencies\nsoftdep xfs pre: loop crc32 post: nowhere\n"
+    )
+    (folder / "modules.alias").write_text("alias crc32 huge\nalias crypto-crc32 xfs\nalias fs-xfs xfs\n")
+    index = ModuleIndex(folder)
+    assert index.softly_needed(["xfs"]) == ["loop", "huge"]
+    assert index.softly_needed(["loop"]) == []
+
+
 @pytest.mark.parametrize("name", ["crc32c-generic", "crc32c_generic"])
 def test_dash_and_underscore_are_the_same_in_names(folder: Path, name: str) -> None:
     index = ModuleIndex(folder)
@@ -159,6 +169,11 @@ def test_the_archive_holds_chosen_modules_and_their_dependencies_only(folder: Pa
         f"{BASE}/kernel/crypto/crc32c-generic.ko": b"crc32c",
         f"{BASE}/kernel/drivers/block/loop.ko": b"loop",
     }
+
+
+def test_the_archive_holds_what_they_ask_for_while_they_run(folder: Path, tmp_path: Path) -> None:
+    (folder / "modules.softdep").write_text("softdep xfs pre: huge\n")
+    assert f"{BASE}/kernel/drivers/gpu/huge.ko" in build(tmp_path / "cache", folder).names
 
 
 def test_the_archive_has_tables_for_modprobe(folder: Path, tmp_path: Path) -> None:
