@@ -96,7 +96,7 @@ def test_processes_build_an_entry_once(cache: Cache, tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    answers = [process.communicate("go\n", timeout=30)[0] for process in processes]
+    answers = [process.communicate("go\n", timeout=300)[0] for process in processes]
     assert answers == ["whole\n"] * 4
     assert log.read_text() == "built\n"
 

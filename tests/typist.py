@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
 
 
 class Typist:

@@ -16,12 +16,12 @@ import struct
 import subprocess
 import termios
 import threading
-import time
 from typing import Any
 
 from pytest_kernelfs.guest import oom
 from pytest_kernelfs.guest.commands import kill_group, refusal_code, waits_for
 from pytest_kernelfs.guest.exchange import Exchange
+from pytest_kernelfs.guest.patience import Patience
 
 WINDOW = 256 << 10
 CHUNK = 32 << 10
@@ -146,7 +146,7 @@ class _Attached:
         self._room = WINDOW
         self._input = bytearray()
         self._takes_input, self._no_more_input = True, False
-        self._give_up_at = float("inf")
+        self._patience: Patience | None = None
         self._selector = selectors.DefaultSelector()
         for descriptor in {pipes.input, *pipes.outputs}:
             os.set_blocking(descriptor, False)
@@ -172,11 +172,11 @@ class _Attached:
 
     def _pass_on(self, done: int) -> None:
         """Until the command has ended, or nothing ends it."""
-        while time.monotonic() < self._give_up_at:
+        while True:
             self._watch()
-            patience = min(self._give_up_at - time.monotonic(), _LONG_S)
-            ready = {key.fd: events for key, events in self._selector.select(max(patience, 0.0))}
-            if done in ready:
+            most = _LONG_S if self._patience is None else 0.0
+            ready = {key.fd: events for key, events in self._selector.select(most)}
+            if done in ready or (self._patience is not None and not self._patience.wait()):
                 return
             if self._exchange.inbox.fileno() in ready:
                 self._obey()
@@ -228,7 +228,8 @@ class _Attached:
 
     def _kill(self) -> None:
         kill_group(self._process.pid)
-        self._give_up_at = min(self._give_up_at, time.monotonic() + _GRACE_S)
+        if self._patience is None:
+            self._patience = Patience(_GRACE_S)
 
     def _write(self) -> None:
         try:

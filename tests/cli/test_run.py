@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,12 +82,22 @@ def test_a_machine_that_does_not_answer_does_not_hold_it_up(
 ) -> None:
     monkeypatch.setattr("pytest_kernelfs.cli.attachment._LAST_WORDS_S", 0.2)
 
-    def freeze() -> None:
-        machine = provider.machines[0]
-        machine.guest.send_signal(signal.SIGSTOP)
+    begin = LocalMachine.exchange
 
-    threading.Timer(0.6, freeze).start()
-    result = kernelfs("run", "--timeout", "1.5", "sleep 100")
+    def freeze_when_told_to_end(machine: LocalMachine, function: Callable[..., Any], *args: Any) -> Any:
+        exchange = begin(machine, function, *args)
+        send = exchange.send
+
+        def freeze_and_send(item: Any) -> None:
+            if item == ("end",):
+                machine.guest.send_signal(signal.SIGSTOP)
+            send(item)
+
+        monkeypatch.setattr(exchange, "send", freeze_and_send)
+        return exchange
+
+    monkeypatch.setattr(LocalMachine, "exchange", freeze_when_told_to_end)
+    result = kernelfs("run", "--timeout", "0.5", "sleep 100")
     assert result.exit_code == 124
     assert "SIGKILL did not end it: the machine does not answer any more" in result.stderr
 

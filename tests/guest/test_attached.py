@@ -16,7 +16,7 @@ from pytest_kernelfs.guest import attached
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.exchange import Exchange
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Host:

@@ -69,10 +69,14 @@ def test_a_part_that_hangs_takes_no_other_along(
     monkeypatch: pytest.MonkeyPatch, never: threading.Event
 ) -> None:
     monkeypatch.setattr(tasks, "stuck", lambda *_args, **_kwargs: never.wait() and [])
-    start = time.monotonic()
-    told = bundle.collect(0.5, since=0)
-    assert time.monotonic() - start < LONG
-    assert told["problems"]["blocked-tasks.txt"].startswith("it was not read within 0.5 s; it waits in ")
+    for seconds in (0.5, 5.0, LONG):  # which a busy host may need for all the others
+        start = time.monotonic()
+        told = bundle.collect(seconds, since=0)
+        if "meminfo.txt" in told["files"]:
+            break
+    assert time.monotonic() - start < 10 * LONG
+    problem = told["problems"]["blocked-tasks.txt"]
+    assert problem.startswith(f"it was not read within {seconds:g} s; it waits in ")
     assert told["blocked"] is None
     assert "meminfo.txt" in told["files"]
 

@@ -175,6 +175,21 @@ def test_what_is_not_answered_in_time_is_lost(monkeypatch: pytest.MonkeyPatch) -
     assert wire.now - made.start == pytest.approx(1.03, abs=0.11)
 
 
+class StandingWire(Wire):
+    """Once all is sent, the machine stands still for longer than anybody waits, as its host lets it."""
+
+    def select(self, readers: Any, writers: Any, failed: Any, timeout: float) -> tuple[list[Any], ...]:
+        seen = super().select(readers, writers, failed, timeout)
+        if len(self.sent) == len(self.delays) and not seen[0]:
+            self.now += 3600.0
+        return seen
+
+
+def test_what_came_while_the_machine_stood_still_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = schedule(StandingWire(monkeypatch, [0.5] * 4), 0.04)
+    assert all(made.answered)
+
+
 def test_an_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire(monkeypatch, [0.001] * 3)
     wire.coming.append((1000.005, 0))

@@ -152,7 +152,7 @@ def test_several_processes_download_once(stocked: Mirror, make_resolver: MakeRes
     arguments = [str(settings.cache.root), stocked.url, str(stocked.key.keyring)]
     command = [sys.executable, "-c", _FETCH, *arguments]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    images = {child.communicate(timeout=60)[0] for child in children}
+    images = {child.communicate(timeout=300)[0] for child in children}
     assert len(images) == 1
     assert Path(images.pop().strip()).is_file()
     assert len(stocked.downloads(".deb")) == 1

@@ -86,11 +86,15 @@ def test_the_room_of_a_process_that_died_is_free(temporary: Path, notices: list[
 
 
 def test_who_finds_no_room_waits_for_it_and_says_so_once(notices: list[str]) -> None:
-    door = room_for(1, notices)
+    def note(text: str) -> None:
+        notices.append(text)
+        slot.release()
+
+    door = Admission(GIB, 1, note)
     slot = door.enter(0)
-    for _ in range(2):
-        threading.Timer(0.02, slot.release).start()
-        slot = door.enter(20)
+    slot = door.enter(120)
+    threading.Timer(0.02, slot.release).start()
+    door.enter(120).release()
     assert notices == [
         "waiting for room for a machine: 1 machines are running, the most for this host (--kernelfs-max-vms)"
     ]

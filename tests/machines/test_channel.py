@@ -19,7 +19,7 @@ from pytest_kernelfs.guest import files, meminfo
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload, channel_timeout
 from tests.local_guest import Guest, converse
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 Connect = Callable[..., tuple[GuestChannel, Guest]]
 

@@ -15,7 +15,7 @@ from pytest_kernelfs.guest import attached, files
 from pytest_kernelfs.machines.channel import GuestChannel, GuestExchange, SocketIO
 from tests.local_guest import Guest, converse
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture

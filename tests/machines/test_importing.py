@@ -184,7 +184,7 @@ def test_after_a_call_nothing_is_asked_for(channel: GuestChannel) -> None:
 import threading
 go, seen = threading.Event(), []
 def work():
-    go.wait(20)
+    go.wait(300)
     try:
         import shop.late
     except ImportError as error:
@@ -202,7 +202,7 @@ def finish() -> list[str]:
     """Called by name in the guest, beside any source."""
     go, seen, thread = sys.kept  # type: ignore[attr-defined]
     go.set()
-    thread.join(20)
+    thread.join(300)
     return list(seen)
 
 

@@ -150,7 +150,7 @@ def test_the_machine_is_noted_in_its_lease(sleeper: Child) -> None:
 def test_a_machine_without_its_owner_is_ended_and_its_folder_removed(gone: ProcessId, sleeper: Child) -> None:
     folder = leased(gone, ProcessId.of(sleeper.pid))
     lines = lease.collect()
-    assert sleeper.wait(10) == -9
+    assert sleeper.wait(120) == -9
     assert not folder.exists()
     assert lines == [
         f"ended machine process {sleeper.pid}, whose owner {gone.pid} is gone",
@@ -280,7 +280,7 @@ def test_a_process_that_is_gone_is_not_killed(gone: ProcessId) -> None:
 
 def test_killing_ends_the_process(sleeper: Child) -> None:
     assert ProcessId.of(sleeper.pid).kill()
-    assert sleeper.wait(10) == -9
+    assert sleeper.wait(120) == -9
 
 
 def test_running_machines_are_those_whose_kernel_is_noted(

@@ -10,7 +10,7 @@ import pytest
 from pytest_kernelfs.machines.spares import Spares
 from tests.fake_machine import FakeMachine
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Factory:
@@ -109,13 +109,14 @@ def test_a_spare_that_could_not_be_made_is_none(spares: Spares) -> None:
 
 def test_closing_ends_all_that_were_not_taken() -> None:
     spares, factory = Spares(), Factory()
-    before = threading.active_count()
+    before = threading.enumerate()
     spares.prepare("6.1", factory, 2)
     taken = spares.take("6.1")
     spares.prepare("6.1", factory, 2)
     spares.close()
     assert [machine for machine in factory.made if machine.alive] == [taken]
-    assert threading.active_count() == before
+    # One that was there may have ended since.
+    assert set(threading.enumerate()) <= set(before)
 
 
 def test_closing_twice_is_no_error(spares: Spares) -> None:

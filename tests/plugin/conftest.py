@@ -54,7 +54,7 @@ class Runner:
     def apart(self, source: str, *arguments: str) -> pytest.RunResult:
         """Run in processes of their own."""
         self._pytester.makepyfile(test_it=source)
-        return self._pytester.runpytest_subprocess("-p", "tests.plugin.installed", *arguments, timeout=60)
+        return self._pytester.runpytest_subprocess("-p", "tests.plugin.installed", *arguments, timeout=300)
 
     def events(self, kind: str = "") -> list[str]:
         """See ``read_events``."""

@@ -49,7 +49,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Spread:
         env={**os.environ, **environment(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return Spread(pytest.LineMatcher((done.stdout + done.stderr).splitlines()), folder)

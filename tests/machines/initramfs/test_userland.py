@@ -44,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         )
         for folder, seed in zip(folders, SEEDS, strict=True)
     ]
-    first, second = (Path(process.communicate(timeout=120)[0].strip()) for process in processes)
+    first, second = (Path(process.communicate(timeout=300)[0].strip()) for process in processes)
     yield first, second
     for path in (first, second):
         path.unlink()

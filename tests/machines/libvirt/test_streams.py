@@ -63,7 +63,7 @@ def stream() -> FakeStream:
 
 
 def receive(end: socket.socket, size: int) -> bytes:
-    end.settimeout(30)
+    end.settimeout(120)
     data = b""
     while len(data) < size and (piece := end.recv(size - len(data))):
         data += piece
@@ -71,7 +71,7 @@ def receive(end: socket.socket, size: int) -> bytes:
 
 
 def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -129,7 +129,7 @@ def test_the_end_of_the_stream_is_the_sockets(stream: FakeStream) -> None:
 def test_the_end_of_the_socket_is_the_streams(stream: FakeStream) -> None:
     carrier = StreamSocket(stream)
     carrier.near.close()
-    assert stream.aborted.wait(30)
+    assert stream.aborted.wait(120)
 
 
 def test_a_console_keeps_what_was_printed(stream: FakeStream) -> None:

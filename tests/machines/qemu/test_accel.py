@@ -30,10 +30,11 @@ MakeQemu = Callable[[str], Qemu]
 
 @pytest.fixture(autouse=True)
 def kvm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A KVM device that opens."""
+    """A KVM device that opens, on a host that may be busy."""
     path = tmp_path / "kvm"
     path.touch()
     monkeypatch.setattr(accel, "KVM", path)
+    monkeypatch.setattr(accel, "DEADLINE_S", 120.0)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.errors import GuestTimeout
+from pytest_kernelfs.machines import serial_keys
 from pytest_kernelfs.machines.channel import ChannelLost
 from pytest_kernelfs.machines.qemu.sysrq import ConsoleLine, make_console
 from pytest_kernelfs.machines.serial_keys import SerialKeys
@@ -81,32 +83,51 @@ def keys(kernel: Kernel, tmp_path: Path) -> Iterator[SerialKeys]:
 
 
 def test_what_a_key_prints_is_given_alone(keys: SerialKeys, kernel: Kernel) -> None:
-    assert keys.ask("w", 10) == "[ 1.0] sysrq: Show Blocked State\n[ 1.0] task:sync state:D\n"
+    assert keys.ask("w", 120) == "[ 1.0] sysrq: Show Blocked State\n[ 1.0] task:sync state:D\n"
     assert kernel.pressed == ["9", "w", "5"]
     assert keys.level_is_back
 
 
 def test_several_keys_are_pressed_in_their_order(keys: SerialKeys, kernel: Kernel) -> None:
-    text = keys.ask("lw", 10)
+    text = keys.ask("lw", 120)
     assert text.index("NMI backtrace") < text.index("Blocked State")
     assert kernel.pressed == ["9", "l", "w", "5"]
 
 
 def test_the_next_answer_does_not_hold_the_last(keys: SerialKeys) -> None:
-    keys.ask("w", 10)
-    assert "Blocked" not in keys.ask("l", 10)
+    keys.ask("w", 120)
+    assert "Blocked" not in keys.ask("l", 120)
 
 
-def test_a_kernel_that_takes_no_key_is_told(keys: SerialKeys, words: dict[str, str], kernel: Kernel) -> None:
+class Clock:
+    """Time passes only once a key was pressed, however busy this host is before."""
+
+    def __init__(self, kernel: Kernel, key: str) -> None:
+        self._kernel, self._key = kernel, key
+        self._now = 0.0
+        self.sleep = time.sleep
+
+    def monotonic(self) -> float:
+        self._now += 0.01 if self._key in self._kernel.pressed else 0.0
+        return self._now
+
+
+def test_a_kernel_that_takes_no_key_is_told(
+    keys: SerialKeys, words: dict[str, str], kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words.clear()
+    monkeypatch.setattr(serial_keys, "time", Clock(kernel, "9"))
     with pytest.raises(GuestTimeout, match=r"took no sysrq key .* within 0\.2 s.*CONFIG_MAGIC_SYSRQ_SERIAL"):
         keys.ask("w", 0.2)
     assert kernel.pressed == ["9"]
     assert not keys.level_is_back
 
 
-def test_what_does_not_come_to_its_end_is_cut_off(keys: SerialKeys, words: dict[str, str]) -> None:
+def test_what_does_not_come_to_its_end_is_cut_off(
+    keys: SerialKeys, words: dict[str, str], kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del words["5"]
+    monkeypatch.setattr(serial_keys, "time", Clock(kernel, "5"))
     text = keys.ask("w", 0.5)
     assert "task:sync" in text
     assert text.endswith("[cut off after 0.5 s]\n")
@@ -117,4 +138,4 @@ def test_a_machine_that_ends_is_told(keys: SerialKeys, kernel: Kernel, words: di
     del words["w"]
     threading.Timer(0.2, kernel.end).start()
     with pytest.raises(ChannelLost):
-        keys.ask("w", 30)
+        keys.ask("w", 300)

@@ -63,7 +63,7 @@ def test_what_is_no_destination(text: str) -> None:
 def test_a_command_is_quoted_for_the_shell_there(ssh: MakeSsh) -> None:
     ssh()
     transport = SshTransport("root@box")
-    done = transport.run(["printf", "%s|", "a b", "$HOME", "it's"], timeout=10)
+    done = transport.run(["printf", "%s|", "a b", "$HOME", "it's"], timeout=120)
     transport.close()
     assert done.stdout == "a b|$HOME|it's|"
 
@@ -72,7 +72,7 @@ def test_one_connection_serves_all_and_its_folder_goes_with_it(ssh: MakeSsh) -> 
     log = ssh()
     transport = SshTransport("root@box", connect_timeout=7, silence=12)
     for _ in range(2):
-        transport.run(["true"], timeout=10)
+        transport.run(["true"], timeout=120)
     calls = log.read_text().splitlines()
     assert sum(" -N " in call for call in calls) == 1
     for call in calls:
@@ -105,7 +105,7 @@ def test_it_can_be_opened_again(ssh: MakeSsh) -> None:
     transport = SshTransport("box")
     transport.open()
     transport.close()
-    assert transport.run(["echo", "again"], timeout=10).stdout == "again\n"
+    assert transport.run(["echo", "again"], timeout=120).stdout == "again\n"
     transport.close()
 
 
@@ -133,7 +133,7 @@ def test_an_ssh_that_does_not_get_on_is_ended(ssh: MakeSsh, monkeypatch: pytest.
     start = time.monotonic()
     with pytest.raises(ProviderUnavailable, match=r"nobody was logged in after 0\.3 s"):
         SshTransport("box", connect_timeout=0.1).open()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_a_command_that_does_not_end_is_ended(ssh: MakeSsh) -> None:
@@ -152,7 +152,7 @@ def test_what_a_lost_connection_said_is_kept(ssh: MakeSsh) -> None:
     transport = SshTransport("box")
     transport.open()
     next(lease.base_folder().glob("*/ssh")).with_name("ssh.end").touch()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while transport.is_open:
         assert time.monotonic() < deadline
         time.sleep(0.01)

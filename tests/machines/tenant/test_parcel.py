@@ -27,7 +27,7 @@ def unpack(data: bytes) -> dict[str, Any]:
 def start(said: bytes) -> subprocess.CompletedProcess[bytes]:
     """A Python as it is started over there, with a host that says that."""
     command = [sys.executable, "-IS", "-c", BOOTSTRAP]
-    return subprocess.run(command, input=said, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, input=said, capture_output=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("magic", [_HERE, b"other"], ids=["compiled", "source"])
