@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs.guest.references import BROUGHT
 from pytest_kernelfs.machines.initramfs.modules import ModuleIndex, module_name, plain_name, read_module
 
 if TYPE_CHECKING:
     from pytest_kernelfs.machines.vm import VM
-
-_FOLDER = "/run/kernelfs/modules"
 
 
 def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
@@ -38,7 +37,7 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
 def _insert(vm: VM, relative: str, content: bytes, words: list[str]) -> None:
     if vm.run(["test", "-e", f"/sys/module/{module_name(relative)}"]).succeeded:
         return
-    target = f"{_FOLDER}/{relative.rpartition('/')[2]}"
+    target = f"{BROUGHT}/{relative}"
     vm.put(content, target)
     done = vm.run(["insmod", target, *words])
     if done.failed and "File exists" not in done.stderr:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import audit, holders, journal, kmsg
+from pytest_kernelfs.guest import audit, holders, inventory, kmsg, references
 
 
 def record(text: str, level: int = 4, seq: int = 0) -> dict[str, Any]:
@@ -112,14 +111,14 @@ def states(*following: dict[str, int]) -> Iterator[dict[str, int]]:
 def test_only_what_came_in_addition_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     mount, loop = "mount: tmpfs on /mnt (from none)", "loop device: /dev/loop0 on /a"
     seen = states({mount: 1, "cgroup: /a": 1}, {mount: 2, loop: 1})
-    monkeypatch.setattr(audit, "state", lambda: next(seen))
+    monkeypatch.setattr(inventory, "state", lambda: next(seen))
     audit.remember()
     assert audit.left_behind(0.0) == [loop, mount]
 
 
 def test_what_goes_in_time_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = states({}, {"cgroup: /a": 1}, {"cgroup: /a": 1}, {})
-    monkeypatch.setattr(audit, "state", lambda: next(seen))
+    monkeypatch.setattr(inventory, "state", lambda: next(seen))
     audit.remember()
     assert audit.left_behind(30.0) == []
 
@@ -131,23 +130,17 @@ def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.Monk
     assert audit.review(100, [], False, 0.0) == {"log": [], "lost": 0, "taint": 0, "leaks": []}
 
 
-def test_on_a_machine_that_others_use_only_what_is_of_tests_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "_handle", -1)
-    journal.begin(str(tmp_path / "journal"))
-    try:
-        journal.note("netns", "ours")
-        monkeypatch.setattr(audit, "_NAMED_NAMESPACES", f"{tmp_path}/netns/")
-        for name in ("ours", "theirs"):
-            (tmp_path / "netns" / name).mkdir(parents=True)
-        found = [name for name in audit.state() if "process" not in name]
-        assert [name for name in found if name.startswith("network namespace")] == ["network namespace: ours"]
-        mounts = [name.split(" on ")[1] for name in found if name.startswith("mount: ")]
-        assert all((point.split(" ")[0] + "/").startswith(audit._PLACES) for point in mounts)
-        assert not [name for name in found if name.startswith(("file system still", "loop device"))]
-    finally:
-        os.close(journal._handle)
+def test_modules_that_are_held_count_when_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    holding = {"module": "module still in use: driver (1 reference more)"}
+    monkeypatch.setattr(references, "counted", dict)
+    monkeypatch.setattr(references, "unexplained", lambda _before: [*holding.values()])
+    seen = states({}, {"swap area: /dev/zram0": 1}, {})
+    monkeypatch.setattr(inventory, "state", lambda: next(seen))
+    audit.remember()
+    assert audit.left_behind(0.0) == ["swap area: /dev/zram0"]
+    assert audit.left_behind(0.0) == ["module still in use: driver (1 reference more)"]
+    holding.clear()
+    assert audit.left_behind(30.0) == []
 
 
 def test_who_was_started_by_whom_is_known() -> None:

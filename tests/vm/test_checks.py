@@ -20,7 +20,8 @@ def test_planted_bug(vm):
 
 def test_oom_killer(vm):
     vm.run("sleep 600 >/dev/null 2>&1 & echo 1000 > /proc/$!/oom_score_adj")
-    vm.run("echo f > /proc/sysrq-trigger", check=True)
+    # The kernel does it in the background.
+    vm.run("echo f > /proc/sysrq-trigger; until dmesg | grep -q oom-kill; do sleep 0.1; done", check=True)
 
 @pytest.mark.checks(fsck=False)
 def test_error_below_xfs(vm, disk_factory):
@@ -66,6 +67,17 @@ def test_superblock_out_of_sight(vm):
     vm.run("(cd /mnt/x && exec sleep 600) >/dev/null 2>&1 & "
            "until [ \\"$(readlink /proc/$!/cwd)\\" = /mnt/x ]; do :; done", check=True)
     vm.run("umount -l /mnt/x", check=True)
+
+def test_devices_and_swap(vm):
+    vm.modprobe("zram")
+    vm.run("echo 16M > /sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0", check=True)
+    vm.modprobe("null_blk", nr_devices=0)
+    vm.run("mount -t configfs none /sys/kernel/config && mkdir /sys/kernel/config/nullb/left", check=True)
+
+def test_module_in_use(vm):
+    vm.modprobe("null_blk", nr_devices=0)
+    vm.run("mount -t configfs none /sys/kernel/config && mkdir /sys/kernel/config/nullb/left "
+           "&& umount /sys/kernel/config", check=True)
 
 def ruin(vm, made, offset):
     made.umount()
@@ -118,6 +130,9 @@ SAID = {
     "network_namespace": r"left behind .*\n(.*\n)* +network namespace: left\n",
     "namespace_of_a_process": r"left behind .*\n +network namespace: of process \d+ \(sleep\)",
     "superblock_out_of_sight": r"left behind .*\n +file system still in use: xfs\n +loop device: ",
+    "devices_and_swap": r"left behind .*\n +block device: /dev/zram0\n +mount: configfs on .*\n"
+    r" +null_blk device: left \(in configfs\)\n +swap area: /dev/zram0\n +\(",
+    "module_in_use": r"1 thing was left behind .*\n +module still in use: null_blk \(\d references? more",
     "damaged_xfs": r"the xfs on /dev/loop0 .*is damaged .*xfs_repair -n -P says:\n(.*\n)*.*bad magic # 0x",
     "damaged_ext4": r"the ext4 on /dev/loop0 .*e2fsck -f -n says:\n(.*\n)*.*Superblock checksum does not",
     "damaged_btrfs": r"the btrfs on /dev/loop0 .*btrfs check .*says:\n(.*\n)*.*superblock checksum mismatch",
@@ -173,6 +188,17 @@ def test_a_clean_log_and_nothing_left_pass(
     assert_no_leaks()
     xfs_factory().umount()
     assert_dmesg_clean()
+
+
+@pytest.mark.kernel_needs("module:null_blk", "module:zram", "module:brd", "module:sch_netem")
+def test_modules_that_stay_loaded_are_no_leak(vm: VM, assert_no_leaks: AssertNoLeaks) -> None:
+    for name in ("null_blk", "zram", "brd", "sch_netem"):
+        vm.modprobe(name)
+    # Both hold a module: a process, and what somebody set up.
+    vm.run("tc qdisc add dev lo root netem delay 1ms", check=True)
+    vm.run("sleep 600 < /dev/ram0 > /dev/null 2>&1 &", check=True)
+    vm.run("until pgrep -x sleep; do :; done", check=True)
+    assert_no_leaks(within=0.0)
 
 
 @pytest.mark.checks(dmesg=False, leaks=False)
