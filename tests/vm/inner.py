@@ -13,7 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 _PARTS = ("kernels", "userland", "modules", "initramfs", "indexes", "suites", "apt", "accel")
-_PATIENCE_S = 90.0
+# For what takes a boot, on a host that has much else to do.
+_PATIENCE_S = 300.0
 # An installed plugin is found by its entry point; from a bare checkout it has to be named.
 _INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11")}
 _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
@@ -81,7 +82,7 @@ class InnerRun:
         self._started.append(process)
         return process
 
-    def run(self, *options: str, kernel: str = "", timeout: float = 300) -> tuple[int, str]:
+    def run(self, *options: str, kernel: str = "", timeout: float = 900) -> tuple[int, str]:
         """Exit code and output of a whole run."""
         process = self.start(*options, kernel=kernel)
         output, _ = process.communicate(timeout=timeout)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.inner import InnerRun
+from tests.vm.providers.here import alone_on_this_host
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
@@ -39,11 +40,11 @@ def _conftest() -> str:
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the example leads to root on this host")
 def test_the_example_of_the_documents_runs_tests(inner: InnerRun) -> None:
     (inner.folder / "conftest.py").write_text(_conftest())
     inner.write(TESTS)
-    code, output = inner.run("--kernelfs-provider=incus", "-rs", kernel=os.uname().release)
+    with alone_on_this_host():
+        code, output = inner.run("--kernelfs-provider=incus", "-rs", kernel=os.uname().release)
     assert code == 1, output
     assert "1 failed, 2 passed, 1 skipped" in output
     assert "the provider incus cannot cut the power of its machines" in output

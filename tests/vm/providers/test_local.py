@@ -28,6 +28,8 @@ from tests.vm.providers.here import Traces, processes_with, until
 pytestmark = pytest.mark.usefixtures("this_host")
 MIB = 1 << 20
 SPEC = MachineSpec(1 << 30, 1)
+# Processes are told by that, from those of others and of earlier runs.
+SLEEP = f"47{os.getpid():08d}.15"
 NAMESPACES = ("mnt", "cgroup", "net", "pid", "ipc", "uts")
 
 
@@ -74,17 +76,20 @@ def test_what_it_mounts_and_writes_is_not_seen_outside(here: VM) -> None:
 
 def test_its_disks_are_as_fast_as_they_are_to_be(here: VM) -> None:
     resources = Resources(here)
-    disk = DiskFactory(resources)(size="128M", write_bps="16M")
+    disk = DiskFactory(resources)(size="128M", write_bps="4M")
     ext4 = filesystems(resources)("ext4", on=disk)
-    seconds = []
-    for limit in (16 * MIB, 0):
-        disk.throttle(write_bps=limit)
+
+    def seconds() -> float:
         start = time.monotonic()
-        ext4.write("file", "24M")
+        ext4.write("file", "8M")
         ext4.sync()
-        seconds.append(time.monotonic() - start)
-    assert 1.2 < seconds[0] < 4.0
-    assert seconds[1] < 0.7 * seconds[0]
+        return time.monotonic() - start
+
+    slow = seconds()
+    assert slow > 1.5
+    disk.throttle()
+    # A host that has much else to do may be slow itself, now and then.
+    assert any(seconds() < 0.7 * slow for _ in range(10))
     direct = "dd if=/dev/zero of={} bs=1M count=8 oflag=direct status=none"
     disk.throttle(write_bps="8M")
     ext4.umount()
@@ -125,15 +130,15 @@ def test_what_tests_left_is_taken_down_and_told(machine: TenantMachine) -> None:
     resources = Resources(VM(machine))
     use_much(resources)
     resources.vm.run("truncate -s 8M /tmp/by-hand && losetup -f /tmp/by-hand", check=True)
-    resources.vm.run("setsid sleep 47110815 > /dev/null 2>&1 &", check=True)
+    resources.vm.run(f"setsid sleep {SLEEP} > /dev/null 2>&1 &", check=True)
     traces = Traces.of(machine.pid)
-    assert len(processes_with("47110815")) == 1
+    until("its process", lambda: len(processes_with(SLEEP)) == 1)
     machine.destroy()
     told = " ".join(machine.leftovers)
     assert len(re.findall(r"loop device /dev/loop\d+", told)) == 3
     assert "throttle of 7:" in told
     assert "sysctl vm.swappiness" in told
-    assert not processes_with("47110815")
+    assert not processes_with(SLEEP)
     traces.assert_nothing_remains()
 
 
@@ -166,7 +171,8 @@ def test_what_waits_for_a_frozen_or_slow_disk_ends_too(machine: TenantMachine) -
     traces = Traces.of(machine.pid)
     start = time.monotonic()
     machine.destroy()
-    assert time.monotonic() - start < 8.0
+    # What is dirty takes the disk more than four minutes.
+    assert time.monotonic() - start < 120.0
     assert f"freeze of {frozen.path}" in machine.leftovers
     traces.assert_nothing_remains()
 

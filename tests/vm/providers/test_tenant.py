@@ -25,6 +25,8 @@ from tests.vm.providers.here import Traces, outcomes, processes_with, run_pytest
 
 pytestmark = pytest.mark.usefixtures("this_host")
 SPEC = MachineSpec(1 << 30, 1)
+# Processes are told by that, from those of others and of earlier runs.
+SLEEP = f"47{os.getpid():08d}"
 # Commands come to a place where what is mounted is not seen by others: all else is the host's.
 CELL = ("unshare", "--mount", "--")
 CONFTEST = f"""
@@ -37,12 +39,12 @@ TESTS = """
 import pytest
 
 def test_slow_disk(vm, disk_factory, xfs_factory, overlay_factory, assert_umount_under):
-    upper = xfs_factory(on=disk_factory(size="1G", write_bps="8M"))
+    upper = xfs_factory(on=disk_factory(size="1G", write_bps="2M"))
     overlay = overlay_factory(on=upper)
     upper.sync()
     overlay.write("file", "8M")
     assert overlay.path.startswith("/run/kernelfs/mnt/")
-    assert assert_umount_under(30.0).seconds[0] > 0.6
+    assert assert_umount_under(120.0).seconds[0] > 0.6
 
 def test_tracing(tracing):
     with tracing.events("sched:sched_process_fork") as trace:
@@ -91,30 +93,32 @@ def test_all_is_as_before_when_it_is_left(machine: TenantMachine) -> None:
     traces = Traces.of(machine.pid)
     vm.run("mkdir /run/kernelfs/mnt/a && mount -t tmpfs a /run/kernelfs/mnt/a", check=True)
     vm.run("truncate -s 8M /run/kernelfs/mnt/a/f && losetup -f /run/kernelfs/mnt/a/f", check=True)
-    vm.run("setsid sleep 47110817 > /dev/null 2>&1 &", check=True)
+    vm.run(f"setsid sleep {SLEEP}.17 > /dev/null 2>&1 &", check=True)
+    until("its process", lambda: processes_with(f"{SLEEP}.17"))
     vm.run("ip netns list; ls -la /mnt", check=True)
     machine.destroy()
     told = " ".join(machine.leftovers)
     assert "mount on /run/kernelfs/mnt/a" in told
     assert "loop device" in told
-    assert not processes_with("47110817")
+    assert not processes_with(f"{SLEEP}.17")
     traces.assert_nothing_remains()
 
 
 def test_what_a_killed_supervisor_left_is_taken_down_by_the_next(tmp_path: Path) -> None:
     first = Cell(tmp_path).enter()
     vm = VM(first)
-    vm.run("setsid sleep 47110818 > /dev/null 2>&1 &", check=True)
+    vm.run(f"setsid sleep {SLEEP}.18 > /dev/null 2>&1 &", check=True)
+    until("its process", lambda: processes_with(f"{SLEEP}.18"))
     traces = Traces.of(first.pid)
     os.kill(first.pid, signal.SIGKILL)
     until("its end", lambda: not first.alive)
-    assert processes_with("47110818"), "there was nobody to end it"
+    assert processes_with(f"{SLEEP}.18"), "there was nobody to end it"
     with pytest.warns(match="did not say within 30 s that it is tidy"):
         first.destroy()
     second = Cell(tmp_path).enter()
     second.destroy()
     assert "from a run before: processes in the tests' cgroups" in second.leftovers
-    assert not processes_with("47110818")
+    assert not processes_with(f"{SLEEP}.18")
     traces.assert_nothing_remains()
 
 
@@ -122,7 +126,7 @@ def test_one_at_a_time(machine: TenantMachine, tmp_path: Path) -> None:
     hasty = Cell(tmp_path, tenancy=Tenancy(wait=0.2))
     with pytest.raises(InfrastructureError, match=rf"another run work there \(process {machine.pid}\)"):
         hasty.enter()
-    patient = Cell(tmp_path, tenancy=Tenancy(wait=60))
+    patient = Cell(tmp_path, tenancy=Tenancy(wait=300))
     leave = threading.Timer(1.0, machine.destroy)
     start = time.monotonic()
     leave.start()
@@ -175,17 +179,17 @@ def test_a_machine_that_does_not_answer_is_given_up_in_time(tmp_path: Path) -> N
     start = time.monotonic()
     with pytest.raises(Unreachable, match="did not answer within 2 s"):
         cell.own_kernel()
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
 
 
 def test_a_call_that_hangs_ends_in_time_and_leaves_nothing(machine: TenantMachine) -> None:
     vm = VM(machine)
     traces = Traces.of(machine.pid)
     with pytest.raises(GuestTimeout):
-        vm.guest(commands.run, ["sleep", "47110819"], 600.0, timeout=1.0)
+        vm.guest(commands.run, ["sleep", f"{SLEEP}.19"], 600.0, timeout=1.0)
     assert not vm.usable
     machine.destroy()
-    until("its end", lambda: not processes_with("47110819"))
+    until("its end", lambda: not processes_with(f"{SLEEP}.19"))
     traces.assert_nothing_remains()
 
 
