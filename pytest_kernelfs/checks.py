@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsWarning, KernelMisbehaved
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsWarning, KernelMisbehaved, warn
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 if TYPE_CHECKING:
@@ -20,10 +20,25 @@ def conclude(resources: Resources, allowed: Sequence[str]) -> list[str]:
 
     ``allowed`` are regular expressions for lines of the kernel's log.
 
+    What makes a check worth less is a warning where all else is well, and told with the findings where not:
+    a run that takes warnings for errors takes down and judges all the same before.
+
     Raises: KernelMisbehaved or GuestTimeout, with all that was found, if the kernel fails meanwhile or has
     failed since the machine was called last; InfrastructureError if something will not be taken down and
     nothing shows that the kernel is to blame.
     """
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", KernelfsWarning)
+        found = _concluded(resources, allowed)
+    for doubt in doubts:
+        if found and issubclass(doubt.category, KernelfsWarning):
+            found.append(str(doubt.message))
+        else:
+            warnings.warn_explicit(doubt.message, doubt.category, doubt.filename, doubt.lineno)
+    return found
+
+
+def _concluded(resources: Resources, allowed: Sequence[str]) -> list[str]:
     problem = None
     try:
         resources.close()
@@ -79,10 +94,7 @@ def fail(found: Sequence[str]) -> None:
 
 
 def _warn_of_lost(count: int) -> None:
-    warnings.warn(
-        KernelfsWarning(
-            f"{count} records of the kernel's log were overwritten before they could be checked; boot with a "
-            'larger one: vm(boot_parameters="log_buf_len=4M")'
-        ),
-        stacklevel=2,
+    warn(
+        f"{count} records of the kernel's log were overwritten before they could be checked; boot with a "
+        'larger one: vm(boot_parameters="log_buf_len=4M")'
     )

@@ -13,6 +13,7 @@ from pytest_kernelfs.errors import (
     KernelfsWarning,
     KernelMisbehaved,
     KernelPanic,
+    warn,
 )
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.resources.stack import Resources
@@ -109,9 +110,26 @@ def test_allowed_lines_and_the_start_of_the_test_reach_the_machine() -> None:
     assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0, [])]  # type: ignore[attr-defined]
 
 
+LOST = {"log": [], "lost": 17, "taint": 0, "leaks": []}
+
+
 def test_lost_records_are_a_warning() -> None:
     with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
-        conclude(resources("dmesg", review={**BAD, "lost": 17}), ())
+        assert conclude(resources("dmesg", review=LOST), ()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_warnings_that_are_errors_come_after_all_was_taken_down_and_hide_no_finding() -> None:
+    made = resources("dmesg", review=LOST)
+    undone = []
+    made.on_teardown("the first", lambda: undone.append("the first"))
+    made.on_teardown("a file system", lambda: warn("it may be sound or not"))
+    with pytest.raises(KernelfsWarning, match="it may be sound or not"):
+        conclude(made, ())
+    assert undone == ["the first"]
+    found = conclude(resources("leaks", "dmesg", review={**BAD, "lost": 17}), ())
+    assert "BUG: x" in found[0]
+    assert "17 records of the kernel's log were overwritten" in found[-1]
 
 
 def test_findings_are_a_misbehaviour_of_the_kernel() -> None:

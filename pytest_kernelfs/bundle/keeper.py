@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 
 from pytest_kernelfs.bundle import facts, folder, index
 from pytest_kernelfs.bundle.evidence import Evidence, gather
-from pytest_kernelfs.errors import KernelfsError, KernelfsWarning
+from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures.machines import RESOURCES, RUN
 from pytest_kernelfs.markers import machine_spec_of
+from pytest_kernelfs.news import tell
 from pytest_kernelfs.report.results import ARTIFACTS_PROPERTY, KERNEL_PROPERTY, verdict_of, without_kernel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Kept(NamedTuple):
 
 _EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 _KEPT: pytest.StashKey[_Kept] = pytest.StashKey()
-_WARNED: pytest.StashKey[bool] = pytest.StashKey()
+_TOLD: pytest.StashKey[bool] = pytest.StashKey()
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def _keep(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRep
         path = _write(item, call, report)
     except OSError as error:
         reason = f"cannot write {error.filename or _root(item)}: {error.strerror}"
-        _warn_once(item, f"{reason}; no artifacts are kept: choose another folder, --kernelfs-artifacts DIR")
+        _tell_once(item, f"{reason}; no artifacts are kept: choose another folder, --kernelfs-artifacts DIR")
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     else:
@@ -156,10 +156,7 @@ def _shown(item: pytest.Item, path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _warn_once(item: pytest.Item, text: str) -> None:
-    if not item.config.stash.get(_WARNED, False):
-        item.config.stash[_WARNED] = True
-        try:
-            warnings.warn(KernelfsWarning(text), stacklevel=2)
-        except KernelfsWarning:
-            pass  # the run takes warnings for errors; this one must not change a test's verdict
+def _tell_once(item: pytest.Item, text: str) -> None:
+    if not item.config.stash.get(_TOLD, False):
+        item.config.stash[_TOLD] = True
+        tell(text)

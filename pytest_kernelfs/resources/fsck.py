@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from pytest_kernelfs.errors import KernelfsWarning
+from pytest_kernelfs.errors import warn
 from pytest_kernelfs.guest import fsck
 from pytest_kernelfs.resources.stack import ROOT
 
@@ -57,8 +56,7 @@ def check(filesystem: Filesystem) -> str:
         timeout=3 * _TIMEOUT_S,
     )
     if raw["unable"]:
-        text = f"the {filesystem.kind} on {filesystem.device} may be sound or not: {raw['unable']}"
-        warnings.warn(KernelfsWarning(text), stacklevel=2)
+        warn(f"the {filesystem.kind} on {filesystem.device} may be sound or not: {raw['unable']}")
     said = judge(raw)
     if not said:
         return ""

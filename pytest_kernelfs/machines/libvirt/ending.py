@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
-from pytest_kernelfs.errors import KernelfsWarning, ProviderUnavailable
+from pytest_kernelfs.errors import ProviderUnavailable
 from pytest_kernelfs.machines.libvirt.api import is_gone, library, words
 from pytest_kernelfs.machines.libvirt.connection import Connection
+from pytest_kernelfs.news import tell
 
 
 def end_domain(connection: Connection, uuid: str) -> None:
-    """End a domain; one that is gone is no error. If it cannot be ended, a warning says so."""
+    """End a domain; one that is gone is no error. If it cannot be ended, that is news."""
     problem = _destroy(connection, uuid)
     if not connection.alive:
         problem = _destroy_anew(connection.uri, uuid) or ""
         if problem and connection.local and _kill(uuid):
             problem = ""
     if problem:
-        warnings.warn(
-            KernelfsWarning(
-                f"the domain {uuid} at {connection.uri} may still run: {problem}; "
-                f"once libvirt answers, a later run or 'kernelfs gc --libvirt-uri {connection.uri}' ends it"
-            ),
-            stacklevel=2,
+        tell(
+            f"the domain {uuid} at {connection.uri} may still run: {problem}; "
+            f"once libvirt answers, a later run or 'kernelfs gc --libvirt-uri {connection.uri}' ends it"
         )
 
 

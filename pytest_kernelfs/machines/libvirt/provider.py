@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import InfrastructureError, UsageError, warn
+from pytest_kernelfs.errors import InfrastructureError, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import disk_image, lease
 from pytest_kernelfs.machines.accelerator import Accelerator, settle
@@ -31,6 +31,7 @@ from pytest_kernelfs.machines.libvirt.owner import Owner
 from pytest_kernelfs.machines.libvirt.storage import Storage
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Saved, Settings
 from pytest_kernelfs.machines.plain import PlainProvider
+from pytest_kernelfs.news import tell
 
 # A restored machine answers after half a second; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 60.0
@@ -202,7 +203,7 @@ class LibvirtProvider(PlainProvider):
             if not self._connection().alive:
                 raise
             self._quick[key] = None
-            warn(f"machines with kernel {kernel.release} cannot be restored, so every one boots: {error}")
+            tell(f"machines with kernel {kernel.release} cannot be restored, so every one boots: {error}")
             return self._in_slot(self._boot(kernel, spec), slot)
         if time.monotonic() - begin > _TOO_SLOW * quick.boot:
             quick.saved.discard()
@@ -220,7 +221,7 @@ class LibvirtProvider(PlainProvider):
         except InfrastructureError as error:
             if not self._connection().alive:
                 raise
-            warn(f"machines with kernel {kernel.release} cannot be saved, so every one boots: {error}")
+            tell(f"machines with kernel {kernel.release} cannot be saved, so every one boots: {error}")
             return None
         finally:
             machine.destroy()
@@ -352,7 +353,7 @@ class LibvirtProvider(PlainProvider):
         slot = NO_SLOT
         if self._connection().local:
             if spec not in self._admissions:
-                self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, warn)
+                self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, tell)
             slot = self._admissions[spec].enter(self._settings.boot_timeout)
         with slot.given_back_on_failure():
             yield slot
@@ -368,7 +369,7 @@ class LibvirtProvider(PlainProvider):
                 self._storage.close()
                 self._storage = None
         except InfrastructureError as error:
-            warn(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
+            tell(f"{error}; a later run, or 'kernelfs gc --libvirt-uri {self._uri}', removes it")
         finally:
             self._forget()
             for folder in self._folders:

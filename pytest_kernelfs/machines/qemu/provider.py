@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import Cache
-from pytest_kernelfs.errors import InfrastructureError, warn
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.accelerator import Accelerator
@@ -28,6 +28,7 @@ from pytest_kernelfs.machines.qemu.command import Launch, Memory
 from pytest_kernelfs.machines.qemu.disks import Plug
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
 from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
+from pytest_kernelfs.news import tell
 
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 30.0
@@ -89,7 +90,7 @@ class QemuProvider:
         """A fork of the kernel's template, which is made first if there is none.
 
         A template that cannot be restored is thrown away and made anew, once; if that does not help,
-        machines boot for the rest of the run, and a warning says so.
+        machines boot for the rest of the run, which is news.
         """
         launch = self._launch(kernel, spec)
         with self._room(spec) as slot:
@@ -117,7 +118,7 @@ class QemuProvider:
 
     def _admission(self, spec: MachineSpec) -> Admission:
         if spec not in self._admissions:
-            self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, warn)
+            self._admissions[spec] = Admission(spec.memory, self._settings.max_vms, tell)
         return self._admissions[spec]
 
     def _start(self, launch: Launch, slot: Slot) -> QemuMachine:
@@ -126,7 +127,7 @@ class QemuProvider:
                 return self._from_template(launch, lambda folder: self._restore(launch, folder, slot))
             except _ForksFail as failure:
                 self._forks_work = False
-                warn(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
+                tell(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
         return self._boot(launch, slot)
 
     def _boot(self, launch: Launch, slot: Slot) -> QemuMachine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ from pytest_kernelfs.errors import (
     GuestTimeout,
     InfrastructureError,
     KernelfsError,
-    KernelfsWarning,
     KernelMisbehaved,
     Unsupported,
 )
@@ -22,6 +20,7 @@ from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.plain import PlainMachine
 from pytest_kernelfs.machines.tenant.access import Access, Tenancy
 from pytest_kernelfs.machines.tenant.connection import Connection
+from pytest_kernelfs.news import tell
 
 _CALL_S = 30.0
 _TIDY_S = 30.0
@@ -174,7 +173,7 @@ class TenantMachine(PlainMachine):
         return value
 
     def destroy(self) -> None:
-        """Have the agent go and the machine left as it was; warns of what could not be put right."""
+        """Have the agent go and the machine left as it was; what could not be put right is news."""
         in_time = self._connection.close(_TIDY_S)
         self._channel.close()
         was_well = self._died is None
@@ -184,20 +183,20 @@ class TenantMachine(PlainMachine):
         if report is not None:
             self.leftovers = list(report["removed"])
         if was_well:
-            self._warn_of(report, in_time)
+            self._tell_of(report, in_time)
 
     def tidy_instead(self) -> dict[str, Any] | None:
         """For machines that can: what the supervisor says, done and said for one that was killed."""
         return None
 
-    def _warn_of(self, report: dict[str, Any] | None, in_time: bool) -> None:
+    def _tell_of(self, report: dict[str, Any] | None, in_time: bool) -> None:
         if report is None or not in_time:
             what = f"did not say within {_TIDY_S:g} s that it is tidy; the next run tidies it"
         elif report["left"]:
             what = "still has, of what tests made there: " + "; ".join(report["left"])
         else:
             return
-        warnings.warn(KernelfsWarning(f"{self.access.label} {what}"), stacklevel=2)
+        tell(f"{self.access.label} {what}")
 
 
 def _limits(spec: DiskSpec) -> dict[str, int]:

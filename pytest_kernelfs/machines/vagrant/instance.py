@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
 from pytest_kernelfs.cache import explain_os_errors
-from pytest_kernelfs.errors import InfrastructureError, KernelfsError, KernelfsWarning, ProviderUnavailable
+from pytest_kernelfs.errors import InfrastructureError, KernelfsError, ProviderUnavailable
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.admission import Slot
 from pytest_kernelfs.machines.ssh.transport import SshTransport
@@ -19,6 +18,7 @@ from pytest_kernelfs.machines.vagrant import direct, package
 from pytest_kernelfs.machines.vagrant.commands import address_of, host_of
 from pytest_kernelfs.machines.vagrant.places import Place
 from pytest_kernelfs.machines.verdict import panic_text, tail
+from pytest_kernelfs.news import tell
 
 _SNAPSHOT = "kernelfs"
 # A machine whose state was loaded is there at once, but its network needs some seconds to see it.
@@ -135,7 +135,7 @@ class Instance:
         try:
             self._commands.save_snapshot(_SNAPSHOT)
         except KernelfsError as error:
-            _warn(f"this machine cannot be saved, so that a fresh one takes as long as the first: {error}")
+            tell(f"this machine cannot be saved, so that a fresh one takes as long as the first: {error}")
         else:
             self._can_be_restored = True
 
@@ -151,7 +151,7 @@ class Instance:
             self.connect()
             self.was_restored = True
         except (KernelfsError, OSError) as error:
-            _warn(f"a machine could not be put back to how it started, and another is made: {error}")
+            tell(f"a machine could not be put back to how it started, and another is made: {error}")
             return False
         return True
 
@@ -191,15 +191,13 @@ class Instance:
             raise InfrastructureError(f"{error}\nThe console's last lines:\n{tail(console)}") from None
 
     def destroy(self) -> None:
-        """End it and remove all it left; warns of what could not be removed. May be called again."""
+        """End it and remove all it left; what could not be removed is news. May be called again."""
         if self._transport is not None:
             self._transport.close()
         try:
             self.place.destroy()
         except KernelfsError as error:
-            _warn(
-                f"the machine {self.place.name} could not be destroyed ('kernelfs gc' tries again): {error}"
-            )
+            tell(f"the machine {self.place.name} could not be destroyed ('kernelfs gc' tries again): {error}")
         self._slot.release()
 
 
@@ -218,7 +216,3 @@ def _turn(lock: Path, patience: float) -> Iterator[None]:
             f"other runs kept Vagrant busy for {patience:g} s; run fewer at once (-n), or give it more time "
             "with --kernelfs-boot-timeout SECONDS"
         ) from None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(KernelfsWarning(text), stacklevel=3)

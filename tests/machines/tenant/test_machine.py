@@ -22,6 +22,7 @@ from pytest_kernelfs.machines.tenant import machine as module
 from pytest_kernelfs.machines.tenant.access import Access, Busy, Tenancy
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.tenant.provider import CommandProvider
+from pytest_kernelfs.news import heard_by
 from tests.fake_machine import kernel
 
 ACCESS = Access("lab", "lab-7", ("incus", "exec", "lab-7", "--"))
@@ -194,23 +195,25 @@ def test_keys_that_harm_the_machine_are_for_machines_of_our_own(make: Any) -> No
     owned.destroy()
 
 
-def test_what_stays_behind_is_warned_of(make: Any) -> None:
+def test_what_stays_behind_is_told(make: Any) -> None:
     machine, connection, _ = make()
     connection.report = {**WELL, "removed": ["mount on /x"], "left": ["device y (in use)"]}
-    with pytest.warns(match=r"lab-7 still has, of what tests made there: device y \(in use\)"):
+    heard: list[str] = []
+    with heard_by(heard.append):
         machine.destroy()
+    assert heard == ["lab-7 still has, of what tests made there: device y (in use)"]
     assert machine.leftovers == ["mount on /x"]
     machine.destroy()
 
 
 @pytest.mark.parametrize(("report", "in_time"), [(None, True), (WELL, False)])
-def test_a_machine_that_does_not_say_that_it_is_tidy_is_warned_of(
-    make: Any, report: Any, in_time: bool
-) -> None:
+def test_that_a_machine_does_not_say_that_it_is_tidy_is_told(make: Any, report: Any, in_time: bool) -> None:
     machine, connection, _ = make()
     connection.report, connection.in_time = report, in_time
-    with pytest.warns(match="did not say within 30 s that it is tidy; the next run tidies it"):
+    heard: list[str] = []
+    with heard_by(heard.append):
         machine.destroy()
+    assert "did not say within 30 s that it is tidy; the next run tidies it" in heard[0]
 
 
 def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
