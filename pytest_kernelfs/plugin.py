@@ -15,6 +15,7 @@ from pytest_kernelfs.errors import KernelfsError, UsageError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
 from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
+from pytest_kernelfs.report.newsreader import Newsreader
 from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run = config.stash[RUN] = Run(settings, partial(_chosen_provider, config, settings.provider), handed_down)
     if not _is_worker(config):
         config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
+    config.pluginmanager.register(Newsreader(config), "kernelfs-news")
 
 
 @pytest.hookimpl(tryfirst=True)

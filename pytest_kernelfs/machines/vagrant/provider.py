@@ -12,7 +12,6 @@ from pytest_kernelfs.errors import (
     ProviderUnavailable,
     Unsupported,
     UsageError,
-    warn,
 )
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.accelerator import Accelerator
@@ -26,6 +25,7 @@ from pytest_kernelfs.machines.vagrant.commands import Commands
 from pytest_kernelfs.machines.vagrant.instance import Instance
 from pytest_kernelfs.machines.vagrant.machine import PROVIDER, VagrantMachine
 from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
+from pytest_kernelfs.news import tell
 
 # The first may have been a host that was too busy.
 _MOST_FAILURES = 2
@@ -133,7 +133,7 @@ class VagrantProvider(PlainProvider):
         timeout = self._settings.boot_timeout
         folder = self._vagrant.folder or places.shipped_folder()
         home = self._home()
-        slot = Admission(spec.memory, self._settings.max_vms, warn).enter(timeout)
+        slot = Admission(spec.memory, self._settings.max_vms, tell).enter(timeout)
         try:
             place = places.make_place(self._settings.cache_root, folder)
             place = place.noted({**box.QUIET, **home, **self._environment(place, kernel, spec)})
