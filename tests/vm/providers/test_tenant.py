@@ -21,6 +21,7 @@ from pytest_kernelfs.machines.tenant.access import Tenancy, Unreachable
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.tenant.provider import CommandProvider
 from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.news import heard_by
 from tests.vm.providers.here import Traces, outcomes, processes_with, run_pytest, until
 
 pytestmark = pytest.mark.usefixtures("this_host")
@@ -113,8 +114,10 @@ def test_what_a_killed_supervisor_left_is_taken_down_by_the_next(tmp_path: Path)
     os.kill(first.pid, signal.SIGKILL)
     until("its end", lambda: not first.alive)
     assert processes_with(f"{SLEEP}.18"), "there was nobody to end it"
-    with pytest.warns(match="did not say within 30 s that it is tidy"):
+    heard: list[str] = []
+    with heard_by(heard.append):
         first.destroy()
+    assert "did not say within 30 s that it is tidy" in heard[0]
     second = Cell(tmp_path).enter()
     second.destroy()
     assert "from a run before: processes in the tests' cgroups" in second.leftovers
