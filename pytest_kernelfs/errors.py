@@ -24,7 +24,7 @@ class KernelfsError(Exception):
 
 
 class KernelfsWarning(UserWarning):
-    """Something works less well than it could; the message says what, and why."""
+    """A check is worth less than it should be; the message says which, and why."""
 
 
 def warn(text: str) -> None:
