@@ -19,6 +19,8 @@ from pytest_kernelfs.errors import InfrastructureError
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+}
+_NO_WAY = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
@@ -42,13 +44,15 @@ def explain_os_errors(action: str, path: Path, setting: str = "--kernelfs-cache 
     try:
         yield
     except OSError as error:
-        reason = _NO_ROOM.get(error.errno or 0)
+        code = error.errno or 0
+        reason = _NO_ROOM.get(code) or _NO_WAY.get(code)
         if error.errno == errno.ENOENT and Path(str(error.filename)) in (path, *path.parents):
             reason = "it cannot be made there"  # as below /proc
         if reason is None:
             raise
+        room = "make room there, or " if code in _NO_ROOM else ""
         raise InfrastructureError(
-            f"cannot {action} in {path}: {reason}; make room there, or choose another folder with {setting}"
+            f"cannot {action} in {path}: {reason}; {room}choose another folder with {setting}"
         ) from error
 
 
@@ -74,7 +78,7 @@ class Cache:
         """
         final = self.path(kind, key)
         if final.is_dir():
-            _touch(final)
+            touch(final)
             return final
         with explain_os_errors("write", self.root), self.lock(kind, key):
             if final.is_dir():
@@ -123,7 +127,7 @@ class Cache:
                 raise
 
 
-def _touch(path: Path) -> None:
+def touch(path: Path) -> None:
     """Note the use, for least-recently-used pruning; a read-only cache stays usable."""
     try:
         os.utime(path)

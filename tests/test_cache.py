@@ -125,10 +125,10 @@ def test_after_a_failed_build_the_next_succeeds(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (errno.ENOSPC, "the disk is full"),
-        (errno.EDQUOT, "the disk quota is used up"),
-        (errno.EROFS, "the file system is read-only"),
-        (errno.EACCES, "permission is denied"),
+        (errno.ENOSPC, "the disk is full; make room there, or"),
+        (errno.EDQUOT, "the disk quota is used up; make room there, or"),
+        (errno.EROFS, "the file system is read-only;"),
+        (errno.EACCES, "permission is denied;"),
     ],
 )
 def test_a_build_without_room_is_told_in_one_line(cache: Cache, code: int, reason: str) -> None:
@@ -139,8 +139,7 @@ def test_a_build_without_room_is_told_in_one_line(cache: Cache, code: int, reaso
     with pytest.raises(InfrastructureError) as caught:
         cache.entry("kind", "key", fail)
     assert str(caught.value) == (
-        f"cannot write in {cache.root}: {reason}; make room there, or choose another folder with "
-        "--kernelfs-cache DIR"
+        f"cannot write in {cache.root}: {reason} choose another folder with --kernelfs-cache DIR"
     )
     assert files_in(cache.root) == []
 

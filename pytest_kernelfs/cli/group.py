@@ -51,7 +51,7 @@ class Commands(click.Group):
 @click.option(
     "--cache",
     "cache_root",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, readable=False, path_type=Path),  # what uses it says more than click
     envvar="KERNELFS_CACHE",
     default=default_root,
     metavar="DIR",

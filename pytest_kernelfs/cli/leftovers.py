@@ -15,27 +15,36 @@ _LONGEST_COMMAND = 60
 
 
 @main.command()
-@click.option("--cache-size", default="10G", show_default=True, help="What the cache may hold after it.")
+@click.option(
+    "--cache-size",
+    envvar="KERNELFS_CACHE_SIZE",
+    default="10G",
+    metavar="SIZE",
+    help="What the cache may hold after it (else KERNELFS_CACHE_SIZE, else 10G).",
+)
 @click.option("--libvirt-uri", "uris", multiple=True, metavar="URI", help="Clean up there, too; repeatable.")
 @click.pass_obj
 def gc(settings: KernelSettings, cache_size: str, uris: Sequence[str]) -> None:
     """Remove what runs that were killed left behind, and what the cache holds too much of.
 
-    Templates and ramdisks go, the longest unused first; kernels stay (see 'kernelfs kernels prune').
+    Templates, ramdisks and what is known of the needs of tests go, the longest unused first; kernels stay
+    (see 'kernelfs kernels prune').
     """
     from pytest_kernelfs.guest import tenant
-    from pytest_kernelfs.machines.housekeeping import tidy
+    from pytest_kernelfs.machines.housekeeping import SCRATCH, check_allowed, tidy
     from pytest_kernelfs.machines.lease import collect
     from pytest_kernelfs.machines.libvirt import leftovers as hypervisor
+    from pytest_kernelfs.machines.vagrant import leftovers as vagrant
     from pytest_kernelfs.machines.vagrant import places
     from pytest_kernelfs.sizes import parse_size
 
-    limit = parse_size(cache_size, "--cache-size")
+    limit = parse_size(cache_size, "--cache-size (or KERNELFS_CACHE_SIZE)")
+    check_allowed(settings.cache)
     removed = [
         *(f"undid on this host: {what}" for what in tenant.collect()),
         *places.collect(settings.cache.root),
-        *(line for uri in uris for line in hypervisor.collect_at(uri)),
-        *collect(settings.cache.root / "scratch"),
+        *(line for uri in uris for line in (*hypervisor.collect_at(uri), *vagrant.collect_at(uri))),
+        *collect(settings.cache.root / SCRATCH),
         *tidy(settings.cache, limit),
     ]
     for line in removed:

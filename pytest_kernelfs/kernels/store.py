@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pytest_kernelfs import tools
-from pytest_kernelfs.cache import Cache, explain_os_errors
+from pytest_kernelfs.cache import Cache, explain_os_errors, touch
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels.kernel import Candidate, Kernel
 
@@ -35,7 +35,7 @@ class Store:
         """The kernel with that checksum, or None if it is not here (any more)."""
         kernel = _load(self._cache.path(KIND, checksum))
         if kernel is not None:
-            _touch(kernel.boot_image.parent)
+            touch(kernel.boot_image.parent)
         return kernel
 
     def build(self, candidate: Candidate, fill: Callable[[Path], Path | None]) -> Kernel:
@@ -60,11 +60,10 @@ class Store:
         return kernel
 
     def all(self) -> list[Kernel]:
-        """Every kernel here, the oldest version first."""
-        try:
-            folders = sorted((self._cache.root / KIND).iterdir())
-        except OSError:
-            return []
+        """Every kernel here, the oldest version first. Raises: InfrastructureError if nobody may look."""
+        folder = self._cache.root / KIND
+        with explain_os_errors("look", folder):
+            folders = sorted(folder.iterdir()) if folder.is_dir() else []
         kernels = [_load(folder) for folder in folders if not folder.name.startswith(".")]
         return sorted((k for k in kernels if k), key=lambda kernel: (kernel.version, kernel.release))
 
@@ -167,8 +166,3 @@ def run_depmod(base: Path, release: str) -> None:
             f"depmod failed on the modules of {release} (exit status {result.returncode}): {detail}; is "
             "there room in the cache folder, and can this host's kmod read the modules' compression?"
         )
-
-
-def _touch(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a read-only cache stays usable
-        os.utime(path)

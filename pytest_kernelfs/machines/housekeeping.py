@@ -1,12 +1,15 @@
 """Keeps the cache within its size: what has not been used for longest goes first.
 
-Only what machines are made of is counted: templates, initial ramdisks and
-their parts. Kernels are few, and fetched on purpose; ``kernelfs kernels
-prune`` removes those.
+Only what machines are made of is counted, and what was found out about them:
+templates, initial ramdisks and their parts, and which needs of tests are met.
+Kernels are few, and fetched on purpose; ``kernelfs kernels prune`` removes
+those.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.sizes import format_size
 
-_KINDS = (template.KIND, "initramfs", "modules", "userland")
+_KINDS = (template.KIND, "initramfs", "modules", "userland", "needs")
+SCRATCH = "scratch"
 # An entry that was just found may be about to be opened: it is let alone for a while.
 _IN_HAND_S = 600.0
 # Nothing takes longer to be built than this; what is older was left by a process that was killed.
@@ -29,6 +34,17 @@ class _Entry:
     path: Path
     size: int
     used: float
+
+
+def check_allowed(cache: Cache) -> None:
+    """Raises: InfrastructureError, naming a folder of the cache, if this user may remove nothing from it."""
+    for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, SCRATCH))):
+        if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            status = folder.stat()
+            raise InfrastructureError(
+                f"cannot remove anything from {folder}: it cannot be written (owner {status.st_uid}, mode "
+                f"{status.st_mode & 0o777:o}); do it as its owner, or name your own cache with --cache DIR"
+            )
 
 
 def tidy(cache: Cache, limit: int) -> list[str]:
@@ -53,7 +69,8 @@ def _entries(cache: Cache) -> Iterator[_Entry]:
         if not path.name.startswith("."):
             try:
                 used = path.stat().st_mtime
-                blocks = sum(file.stat().st_blocks for file in path.iterdir())
+                files = path.iterdir() if path.is_dir() else [path]
+                blocks = sum(file.stat().st_blocks for file in files)
             except OSError:
                 continue
             yield _Entry(path, blocks * 512, used)
@@ -88,5 +105,9 @@ def _remove(path: Path) -> bool:
         path.rename(doomed)
     except OSError:
         return False
-    shutil.rmtree(doomed, ignore_errors=True)
+    if doomed.is_dir():
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            doomed.unlink()
     return True

@@ -135,13 +135,16 @@ def collect(scratch: Path | None = None) -> list[str]:
             continue
         if machine is not None and machine.kill():
             removed.append(f"ended machine process {machine.pid}, whose owner {owner.pid} is gone")
-        shutil.rmtree(folder, ignore_errors=True)
-        removed.append(f"removed {folder}")
+        removed += _remove(folder)
     for folder in sorted(scratch.iterdir()) if scratch is not None and scratch.is_dir() else ():
         if owner_is_gone(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(f"removed {folder}")
+            removed += _remove(folder)
     return removed
+
+
+def _remove(folder: Path) -> list[str]:
+    shutil.rmtree(folder, ignore_errors=True)
+    return [] if folder.exists() else [f"removed {folder}"]
 
 
 def owner_is_gone(data_folder: Path) -> bool:

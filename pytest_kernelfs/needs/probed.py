@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.cache import Cache, touch
 from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, KernelfsError
 from pytest_kernelfs.guest import needs as guest
 from pytest_kernelfs.kernels.kernel import Kernel
@@ -108,10 +108,12 @@ class Probes:
         """What earlier runs found out; nothing of machines whose programs may have changed."""
         if self._provider().userland() is None:
             return {}
+        path = self._path(key)
         try:
-            known = json.loads(self._path(key).read_text())
+            known = json.loads(path.read_text())
         except (OSError, ValueError):
             return {}
+        touch(path)
         return {str(text): str(told) for text, told in known.items()} if isinstance(known, dict) else {}
 
     def _save(self, key: str, known: dict[str, str]) -> None:

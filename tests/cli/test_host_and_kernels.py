@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_kernelfs import __version__, doctor, provision
+from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.cli import main
 from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, ProviderUnavailable
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, KernelVersion, Package, Resolver
-from pytest_kernelfs.machines import lease
+from pytest_kernelfs.machines import housekeeping, lease
 from pytest_kernelfs.provision import Need
 from tests.cli.conftest import Kernelfs
 
@@ -276,6 +277,48 @@ def test_kernels_prune_says_what_it_removed(kernelfs: Kernelfs, shelf: Shelf) ->
 def test_gc(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, removed: list[str], says: str) -> None:
     monkeypatch.setattr(lease, "collect", lambda _scratch: removed)
     assert kernelfs("gc").stdout == says
+
+
+def test_gc_keeps_the_cache_in_the_size_that_runs_keep_it_in(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+
+    def tidy(_cache: Cache, limit: int) -> list[str]:
+        limits.append(limit)
+        return []
+
+    monkeypatch.setattr(housekeeping, "tidy", tidy)
+    assert kernelfs("gc").exit_code == 0
+    monkeypatch.setenv("KERNELFS_CACHE_SIZE", "3G")
+    assert kernelfs("gc").exit_code == 0
+    assert kernelfs("gc", "--cache-size", "1G").exit_code == 0
+    assert limits == [10 << 30, 3 << 30, 1 << 30]
+    monkeypatch.setenv("KERNELFS_CACHE_SIZE", "much")
+    result = kernelfs("gc")
+    assert result.exit_code == 4
+    assert "--cache-size (or KERNELFS_CACHE_SIZE)" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["gc"], ["kernels", "prune", "--all"], ["kernels", "ls"]])
+def test_a_cache_of_another_user_is_told_in_one_line(
+    kernelfs: Kernelfs, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    shelf.put("6.1.176")
+    folder = shelf.root / "kernels"
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != shelf.root)
+    result = kernelfs(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"kernelfs: error: cannot {'look' if len(command) > 1 else 'remove any'}")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

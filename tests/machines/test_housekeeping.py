@@ -1,0 +1,83 @@
+"""The cache is kept within its size: the longest unused goes first, what is in hand stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.housekeeping import check_allowed, tidy
+
+KIB = 1 << 10
+HOUR = 3600.0
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def used(path: Path, hours_ago: float) -> Path:
+    then = time.time() - hours_ago * HOUR
+    os.utime(path, (then, then))
+    return path
+
+
+def ramdisk(cache: Cache, key: str, *, hours_ago: float, size: int = 64 * KIB) -> Path:
+    folder = cache.path("initramfs", key)
+    folder.mkdir(parents=True)
+    (folder / "initramfs").write_bytes(b"x" * size)
+    return used(folder, hours_ago)
+
+
+def answers(cache: Cache, name: str, *, hours_ago: float) -> Path:
+    path = cache.path("needs", name)
+    cache.write_text(path, "{}")
+    return used(path, hours_ago)
+
+
+def test_the_longest_unused_goes_first(cache: Cache) -> None:
+    newer, older = ramdisk(cache, "newer", hours_ago=2), ramdisk(cache, "older", hours_ago=3)
+    (line,) = tidy(cache, 100 * KIB)
+    assert line.startswith(f"removed {older} (")
+    assert (newer.exists(), older.exists()) == (True, False)
+
+
+def test_what_was_just_used_stays(cache: Cache) -> None:
+    ramdisk(cache, "key", hours_ago=0)
+    answers(cache, "key.json", hours_ago=0)
+    assert tidy(cache, 0) == []
+
+
+def test_what_is_known_of_needs_goes_like_all_else(cache: Cache) -> None:
+    older, newer = answers(cache, "a.json", hours_ago=2000), answers(cache, "b.json", hours_ago=1)
+    kept = ramdisk(cache, "key", hours_ago=2)
+    assert tidy(cache, 64 * KIB + 4 * KIB) == [f"removed {older} (4.0 KiB)"]
+    assert kept.exists()
+    assert len(tidy(cache, 0)) == 2
+    assert not newer.exists()
+    assert list((cache.root / "needs").iterdir()) == []
+
+
+def test_what_was_never_finished_goes(cache: Cache) -> None:
+    folder = ramdisk(cache, ".key.abc", hours_ago=2)
+    file = answers(cache, ".a.json.abc", hours_ago=2)
+    young = ramdisk(cache, ".key.def", hours_ago=0.1)
+    assert sorted(tidy(cache, 1 << 30)) == sorted(
+        f"removed {path}, which was never finished" for path in (folder, file)
+    )
+    assert [path.name for path in (cache.root / "initramfs").iterdir()] == [young.name]
+    assert list((cache.root / "needs").iterdir()) == []
+
+
+def test_a_cache_that_nobody_may_write_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_allowed(cache)
+    folder = ramdisk(cache, "key", hours_ago=2).parent
+    check_allowed(cache)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != folder)
+    with pytest.raises(InfrastructureError, match=f"cannot remove anything from {folder}: it cannot be wri"):
+        check_allowed(cache)
