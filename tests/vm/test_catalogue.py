@@ -39,6 +39,8 @@ from pytest_kernelfs import (
     OverlayFactory,
     Probes,
     ScsiDebugFactory,
+    StorageBackend,
+    StorageBackendFactory,
     Sysctl,
     Tmpfs,
     Tracing,
@@ -154,6 +156,21 @@ def test_overlay_factory(overlay_factory: OverlayFactory, ext4: Filesystem) -> N
     overlay_factory(on=ext4, lower=[{"a": "1"}, {"b": "2"}], metacopy=True).write("a", "4K")
 
 
+@pytest.mark.parametrize("storage_backend", ["btrfs"], indirect=True)
+def test_storage_backend(storage_backend: StorageBackend) -> None:
+    container = storage_backend.container(storage_backend.image({"file": "content"}))
+    container.write("new", "64K")
+    assert storage_backend.container(container.commit()).read("file") == b"content"
+
+
+@pytest.mark.kernel_needs("module:dm_thin_pool", "command:mkfs.ext4")
+def test_storage_backend_factory(storage_backend_factory: StorageBackendFactory) -> None:
+    backend = storage_backend_factory("thin-loop-ext4", size="128M")
+    container = backend.container(backend.image({"file": "content"}))
+    assert container.read("file") == b"content"
+    container.remove()
+
+
 def test_sysctl(vm: VM, sysctl: Sysctl) -> None:
     sysctl["vm.dirty_background_bytes"] = 16 * MIB
     assert vm.run("sysctl -n vm.dirty_background_bytes").stdout.strip() == str(16 * MIB)
@@ -209,7 +226,7 @@ def test_probes(vm: VM, probes: Probes) -> None:
 
 def test_assert_umount_under(overlay: Overlay, assert_umount_under: AssertUmountUnder) -> None:
     overlay.write("file", "64K")
-    assert_umount_under(30.0)
+    assert_umount_under(60.0)
 
 
 def test_assert_serial_shape(assert_serial_shape: AssertSerialShape) -> None:
@@ -218,12 +235,12 @@ def test_assert_serial_shape(assert_serial_shape: AssertSerialShape) -> None:
 
 def test_assert_space_reclaimed(vm: VM, xfs: Xfs, assert_space_reclaimed: AssertSpaceReclaimed) -> None:
     xfs.write("file", "8M")
-    with assert_space_reclaimed(xfs, at_least="7M"):
+    with assert_space_reclaimed(xfs, at_least="7M", within=60):
         vm.run(["rm", f"{xfs.path}/file"], check=True)
 
 
 def test_assert_rtt_under(assert_rtt_under: AssertRttUnder) -> None:
-    assert_rtt_under(5.0, duration=0.2)
+    assert_rtt_under(60.0, duration=0.2)
 
 
 def test_assertions_that_look_at_the_machine(
@@ -241,7 +258,7 @@ def test_assertions_that_look_at_the_machine(
 @pytest.mark.kernel_needs("cgroup:v2:memory")
 def test_cgroup(cgroup: Cgroup, assert_read_under: AssertReadUnder) -> None:
     cgroup.run(["true"], check=True)
-    assert_read_under(cgroup.file("memory.stat"), 5.0)
+    assert_read_under(cgroup.file("memory.stat"), 60.0)
 
 
 @pytest.mark.kernel_needs("cgroup:v2:memory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_kernelfs import Cgroup, CgroupFactory, DiskFactory
-from pytest_kernelfs.errors import GuestTimeout
+from tests.vm.inner import until
 
 MIB = 1 << 20
 VERSIONS = pytest.mark.parametrize("version", [2, 1], ids=["v2", "v1"])
@@ -49,15 +49,21 @@ def test_memory_and_processes(cgroup_factory: CgroupFactory, version: int) -> No
 @VERSIONS
 def test_processor_time(cgroup_factory: CgroupFactory, version: int) -> None:
     cgroup = cgroup_factory(version=version, cpu_max=0.1)
-    with pytest.raises(GuestTimeout):
-        cgroup.run(BURN, timeout=1.0)
-    stat = cgroup.read("cpu.stat")
-    assert stat["nr_throttled"] > 0
-    throttled = stat["throttled_usec"] / 1e6 if version == 2 else stat["throttled_time"] / 1e9
-    assert throttled > 0.2
+    cgroup.start(BURN)
+
+    def throttled() -> float:
+        stat = cgroup.read("cpu.stat")
+        return float(stat["throttled_usec"] / 1e6 if version == 2 else stat["throttled_time"] / 1e9)
+
+    until(lambda: throttled() > 0.2, "waiting for the processor")
+    assert cgroup.read("cpu.stat")["nr_throttled"] > 0
+    # What is throttled ends only in its turn.
+    cgroup.limit(cpu_max="max")
+    assert cgroup.kill() == 1
+
     free = cgroup_factory(version=version, controllers=["cpu"])
-    with pytest.raises(GuestTimeout):
-        free.run(BURN, timeout=0.3)
+    # Longer than the other may run at a time.
+    free.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done", check=True)
     assert free.read("cpu.stat")["nr_throttled"] == 0
 
 
@@ -74,4 +80,5 @@ def test_writes_to_a_disk(cgroup_factory: CgroupFactory, disk_factory: DiskFacto
         (done,) = cgroup.read("io.stat").values()
         assert done["wbytes"] == 3 * MIB
     cgroup.limit(io_max={disk: {"wbps": "max"}})
-    assert cgroup.run(write, check=True).duration < limited / 2
+    # A busy host makes any single one slow, the limit would make all of them.
+    until(lambda: cgroup.run(write, check=True).duration < limited / 2, "a write without a limit")

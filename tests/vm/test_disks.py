@@ -27,6 +27,18 @@ def _write_seconds(path: str, size: int) -> float:
     return time.monotonic() - start
 
 
+def _once(vm: VM, disk: Disk, size: int, least: float, most: float) -> None:
+    """Write until once it took less than ``most`` seconds; never less than ``least``.
+
+    A busy host makes any single one slow, a limit makes all of them.
+    """
+    seconds: list[float] = []
+    while not seconds or min(seconds) >= most:
+        assert len(seconds) < 20, seconds
+        seconds.append(vm.call(_write_seconds, disk.path, size, timeout=300))
+    assert min(seconds) > least, seconds
+
+
 def test_a_disk_has_the_size_that_was_asked_for(vm: VM, disk_factory: DiskFactory) -> None:
     disk = disk_factory(size="300M")
     assert int(vm.run(["blockdev", "--getsize64", disk.path], check=True).stdout) == disk.size == 300 * MIB
@@ -43,19 +55,19 @@ def test_disks_are_told_apart_by_serial_number(vm: VM, disk_factory: DiskFactory
 def test_speed_is_part_of_the_disk_and_can_change(vm: VM, disk_factory: DiskFactory) -> None:
     disk = disk_factory(size="256M", write_bps="20M")
     assert "20.0 MiB/s" in repr(disk)
-    assert 0.6 < vm.call(_write_seconds, disk.path, 20 * MIB) < 1.8
+    _once(vm, disk, 20 * MIB, 0.6, 3.0)
     disk.throttle(write_bps="5M")
-    assert 1.2 < vm.call(_write_seconds, disk.path, 10 * MIB) < 3.6
+    _once(vm, disk, 10 * MIB, 1.2, 6.0)
     disk.throttle()
-    assert vm.call(_write_seconds, disk.path, 20 * MIB) < 0.6
+    _once(vm, disk, 20 * MIB, 0.0, 2.5)
 
 
 def test_full_speed_lasts_as_long_as_its_block(vm: VM, disk_factory: DiskFactory) -> None:
     disk = disk_factory(size="256M", write_bps="5M")
     with disk.full_speed():
-        assert vm.call(_write_seconds, disk.path, 20 * MIB) < 1.0
+        _once(vm, disk, 20 * MIB, 0.0, 2.5)
     assert disk.spec.write_bps == 5 * MIB
-    assert vm.call(_write_seconds, disk.path, 10 * MIB) > 1.2
+    assert vm.call(_write_seconds, disk.path, 10 * MIB, timeout=300) > 1.2
 
 
 def test_one_disk_too_many_is_said(disk_factory: DiskFactory) -> None:

@@ -21,7 +21,8 @@ def test_devices_stack_and_go_again(
     delayed = dm_factory.delay(on=dm_factory.linear(on=disk, offset="16M"))
     assert (delayed.size, delayed.disk) == (384 * MIB, disk)
     assert int(vm.run(["blockdev", "--getsize64", delayed.path], check=True).stdout) == delayed.size
-    secret = dm_factory.crypt(on=loop_device_factory(on=delayed))
+    # With a key of our own, to know that the text that is to be seen below is not empty.
+    secret = dm_factory.crypt(on=loop_device_factory(on=delayed), key=bytes(range(64)))
     assert vm.call(write_direct, secret.path, b"plain")[0] == 0
     assert vm.call(read_direct, secret.path)[1] == b"plain"
     assert vm.call(read_direct, delayed.path)[1] not in (b"", b"plain")

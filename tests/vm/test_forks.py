@@ -43,13 +43,13 @@ def test_two_forks_have_names_of_their_own(twins: tuple[VM, VM]) -> None:
 def test_a_fork_knows_what_time_it_is(vm: VM) -> None:
     before = time.time()
     there = float(vm.run("date +%s.%N", check=True).stdout)
-    assert before - 1 < there < time.time() + 1
+    assert before - 5 < there < time.time() + 5
 
 
 def test_what_one_fork_does_the_other_does_not_see(twins: tuple[VM, VM]) -> None:
     one, other = twins
     one.run("echo changed > /tmp/file; sysctl -qw vm.swappiness=7; date -s 2001-01-01; rmmod xfs", check=True)
-    one.run("dd if=/dev/zero of=/full bs=1M")
+    one.run("dd if=/dev/zero of=/full bs=1M", timeout=600)
     assert other.run("test -e /tmp/file || test -e /full").failed
     assert other.run("sysctl -n vm.swappiness", check=True).stdout.strip() != "7"
     assert other.run("date +%Y", check=True).stdout.strip() != "2001"
@@ -57,8 +57,11 @@ def test_what_one_fork_does_the_other_does_not_see(twins: tuple[VM, VM]) -> None
 
 
 def test_ten_forks_share_their_pages(kernel: Kernel, provider: QemuProvider, spec: MachineSpec) -> None:
-    machines = [provider.start(kernel, spec) for _ in range(10)]
+    machines = []
     try:
+        for _ in range(10):
+            machines.append(provider.start(kernel, spec))
+            VM(machines[-1]).run("true", check=True)  # what all have looked at is shared by all
         shares = [_proportional_set_size(machine.pid) for machine in machines]
     finally:
         for machine in machines:

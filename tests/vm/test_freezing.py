@@ -13,7 +13,7 @@ from pytest_kernelfs.resources.stack import Resources
 
 
 def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -50,7 +50,7 @@ def test_teardown_thaws_below_an_overlay_and_its_writer(
     write_in_background(vm, f"{overlay.path}/file")
     start = time.monotonic()
     kernelfs_resources.close()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 240
     assert xfs.path not in vm.run(["cat", "/proc/mounts"]).stdout
 
 

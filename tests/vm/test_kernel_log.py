@@ -16,6 +16,8 @@ def test_a_mark_is_where_reading_begins(vm: VM) -> None:
     mark = vm.mark_dmesg("here")
     vm.run("echo '<3>something bad' > /dev/kmsg", check=True)
     records = vm.dmesg(mark)
-    assert [record.text for record in records] == ["kernelfs: here", "something bad"]
-    assert records[1].level == 3
-    assert records[0].seconds <= records[1].seconds
+    assert records[0].text == "kernelfs: here"
+    # On a busy host, the kernel may have had something to say of its clock.
+    (bad,) = [record for record in records if record.text == "something bad"]
+    assert bad.level == 3
+    assert records[0].seconds <= bad.seconds
