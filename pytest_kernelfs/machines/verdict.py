@@ -10,6 +10,11 @@ _BEGIN = re.compile(
     r"\bBUG:|kernel BUG at|\bOops|general protection fault|sysrq: Trigger a crash|Kernel panic|"
     r"Unable to handle|watchdog: BUG|Internal error|INFO: task .* blocked for more than|rcu: INFO:"
 )
+# How a kernel ends its machine on request, and what it says of sysrq keys that do.
+_SHUT_DOWN = re.compile(
+    r"reboot: (Restarting system|Power down|System halted)|sysrq: (Resetting|Power Off)|"
+    r"kexec_core: Starting new kernel"
+)
 _BEFORE = 120
 _AFTER = 40
 _SHOWN = 40
@@ -30,6 +35,13 @@ def panic_text(console: str) -> str | None:
     head, end = told[: last - first][: _SHOWN // 2], lines[last : last + _SHOWN // 2]
     left_out = len(told) - len(head) - len(end)
     return "\n".join([*head, f"... {left_out} more lines ...", *end])
+
+
+def shut_down_text(console: str) -> str | None:
+    """The lines up to where the kernel shut down or rebooted its machine; None if the console shows none."""
+    lines = console.splitlines()
+    last = max((index for index, line in enumerate(lines) if _SHUT_DOWN.search(line)), default=None)
+    return None if last is None else tail("\n".join(lines[: last + 1]))
 
 
 def tail(console: str, lines: int = 20) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_kernelfs.machines.verdict import panic_text, tail
+import pytest
+
+from pytest_kernelfs.machines.verdict import panic_text, shut_down_text, tail
 
 HEALTHY = """\
 [    0.000000] Linux version 6.1.0-50-cloud-amd64 (debian-kernel@lists.debian.org)
@@ -110,3 +112,21 @@ def test_the_tail_is_the_last_lines_that_say_something() -> None:
 
 def test_an_empty_console_is_told_to_be_empty() -> None:
     assert tail("\n \n") == "  (the console is empty)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reboot: Restarting system",
+        "reboot: Power down",
+        "reboot: System halted",
+        "sysrq: Resetting",
+        "sysrq: Power Off",
+        "kexec_core: Starting new kernel",
+    ],
+)
+def test_the_end_that_somebody_asked_for_is_told(line: str) -> None:
+    text = shut_down_text(f"{HEALTHY}[ 9.0] {line}\n[    0.000000] and what comes up after it\n")
+    assert text is not None
+    assert text.splitlines()[-1].endswith(line)
+    assert shut_down_text(HEALTHY) is None

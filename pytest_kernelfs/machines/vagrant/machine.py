@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, final
 
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelPanic
+from pytest_kernelfs.errors import (
+    GuestTimeout,
+    InfrastructureError,
+    KernelfsError,
+    KernelMisbehaved,
+    KernelPanic,
+)
 from pytest_kernelfs.guest import fork
 from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.tenant.access import Access, Tenancy
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.vagrant.instance import Instance
-from pytest_kernelfs.machines.verdict import panic_text
+from pytest_kernelfs.machines.verdict import panic_text, shut_down_text
 
 PROVIDER = "vagrant"
+# A system that goes down closes its connections first, and then has its services end: systemd gives 90 s.
+_GOING_DOWN_S = 120.0
+_STILL_THERE_S = 10.0
+_POLL_S = 0.2
+# What Vagrant calls machines that were started and have not ended; "inaccessible": without an address.
+_RUNNING = ("running", "inaccessible")
 
 
 @final
@@ -27,6 +40,7 @@ class VagrantMachine(TenantMachine):
         label = f"the machine {instance.place.name}"
         access = Access(PROVIDER, label, instance.connect().prefix(), shell=True)  # noqa: S604  (no process)
         super().__init__(access, instance.kernel, Tenancy(owned=True), timeout=timeout)
+        self._came = len(self.console())
         if instance.was_restored:
             self._catch_up(timeout)
 
@@ -42,23 +56,50 @@ class VagrantMachine(TenantMachine):
         try:
             return super()._call(kind, payload, args, kwargs, timeout)
         except GuestTimeout as late:
-            # Over ssh a kernel that panicked only falls silent.
-            if panic_text(self.console()) is None and self._instance.transport.answers():
+            # Over ssh a kernel that panicked, or was reset, only falls silent.
+            if self._seen() is None and self._instance.transport.answers():
                 raise
             self._died = self.explain_end(str(late))
             raise self._died from None
 
-    def explain_end(self, seen: str) -> KernelfsError:
-        panic = panic_text(self.console())
+    def _seen(self) -> KernelfsError | None:
+        """What the console tells of an end of the machine; None if it tells of none, or is not kept."""
+        console = self.console()
+        panic = panic_text(console)
         if panic is not None:
             return KernelPanic(f"kernel {self.kernel.release} panicked:\n{panic}")
+        told = shut_down_text(console[self._came :])
+        if told is not None:
+            return KernelMisbehaved(
+                f"the machine with kernel {self.kernel.release} was shut down or rebooted during the test. "
+                f"The console's last lines:\n{told}"
+            )
+        return None
+
+    def explain_end(self, seen: str) -> KernelfsError:
+        told = self._seen()
+        if told is not None:
+            return told
         why = super().explain_end(seen)
-        if not isinstance(why, InfrastructureError) or self._instance.transport.answers():
+        there = self._instance.transport.answers()
+        if there and not isinstance(why, InfrastructureError):
             return why
+        state = "running" if there else self._instance.state()
+        patience = _STILL_THERE_S if there else _GOING_DOWN_S
+        told = self._seen_within(patience if state in _RUNNING else 0.0)
+        if told is not None or there or not isinstance(why, InfrastructureError):
+            return told or why
         return InfrastructureError(
-            f"{self.access.label} vanished during the test ({seen}): it was shut down or rebooted, or its "
-            f"network failed. Vagrant calls it {self._instance.state()!r}. {self._instance.transport.heard()}"
+            f"{self.access.label} vanished during the test ({seen}): it was ended from outside, or its "
+            f"network failed. Vagrant calls it {state!r}. {self._instance.transport.heard()}"
         )
+
+    def _seen_within(self, seconds: float) -> KernelfsError | None:
+        """The same, once the console tells; at once where it is not kept."""
+        deadline = time.monotonic() + seconds
+        while (told := self._seen()) is None and self.console() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return told
 
     def destroy(self) -> None:
         """Have our agent go; whether the machine goes too is for the provider to say."""

@@ -22,6 +22,7 @@ from pytest_kernelfs.machines.qemu.accel import choose
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.vagrant import box, direct, places
 from pytest_kernelfs.machines.vagrant.commands import Commands
+from pytest_kernelfs.machines.vagrant.daemon import require_libvirt
 from pytest_kernelfs.machines.vagrant.instance import Instance
 from pytest_kernelfs.machines.vagrant.machine import PROVIDER, VagrantMachine
 from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
@@ -69,7 +70,9 @@ class VagrantProvider(PlainProvider):
         return self._vagrant.hypervisor == "libvirt" and self._vagrant.folder is None
 
     def prove(self, kernel: Kernel) -> None:
-        """Build the box and settle the accelerator, if that is for us to do."""
+        """See that libvirt answers, build the box and settle the accelerator, if that is for us to do."""
+        if self._boots_directly:
+            require_libvirt()
         self._home()
         if self._vagrant.hypervisor == "libvirt":
             self._accelerator(kernel)

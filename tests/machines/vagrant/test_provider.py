@@ -11,6 +11,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.kernels.version import KernelVersion
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
 from pytest_kernelfs.machines.vagrant import box, places
+from pytest_kernelfs.machines.vagrant import provider as provider_module
 from pytest_kernelfs.machines.vagrant.provider import VagrantProvider
 from pytest_kernelfs.machines.vagrant.settings import VagrantSettings
 
@@ -41,6 +42,19 @@ def test_a_home_of_ours_is_for_our_box_only(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(box, "home_with_box", lambda _cache: Path("/home-of-ours"))
     assert provider(tmp_path)._home() == {"VAGRANT_HOME": "/home-of-ours"}
     assert provider(tmp_path, box="debian/bookworm64")._home() == {}
+
+
+def test_a_libvirt_that_does_not_answer_is_told_before_the_box_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ProviderUnavailable("libvirtd does not answer")
+
+    monkeypatch.setattr(provider_module, "require_libvirt", refuse)
+    monkeypatch.setattr(box, "home_with_box", lambda _cache: pytest.fail("there is no use for it"))
+    with pytest.raises(ProviderUnavailable, match="libvirtd does not answer"):
+        provider(tmp_path).prove(KERNEL)
+    provider(tmp_path, hypervisor="virtualbox", box="debian/bookworm64").prove(KERNEL)
 
 
 def test_virtualbox_gets_no_kernel(tmp_path: Path) -> None:
