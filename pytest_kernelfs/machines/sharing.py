@@ -11,11 +11,14 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.packing import batches, scan
 from pytest_kernelfs.machines.shares import Share
+from pytest_kernelfs.news import tell
 
 # A megabyte takes 30 ms under TCG; on a host under heavy load it may take many times as long.
 _CALL_TIMEOUT_S = 60.0
 # What is saved takes about 250 MB of the cache's disk each.
 _MOST_SAVED = 4
+# The first may have been a host that was too busy.
+_MOST_FAILURES = 2
 
 
 def bring(machine: Machine, share: Share) -> None:
@@ -49,6 +52,7 @@ class SharingProvider:
         self._shares = tuple(shares)
         self._saved: dict[tuple[Kernel, MachineSpec], Saved] = {}
         self._cannot_save = False
+        self._failures = 0
         self.name = provider.name
         self.isolation = provider.isolation
 
@@ -66,32 +70,48 @@ class SharingProvider:
 
     def start(self, kernel: Kernel, spec: MachineSpec) -> Machine:
         """A fork of a machine with the shares. Raises besides: as ``bring``."""
-        key = (kernel, spec)
-        if key not in self._saved and not self._cannot_save:
-            self._save(kernel, spec)
-        if key in self._saved:
+        key, trouble = (kernel, spec), None
+        if not self._cannot_save:
             try:
-                return self._provider.fork(self._saved[key])
-            except InfrastructureError:
-                self._saved.pop(key).discard()  # it is of no use; the next start makes it anew
-        return self._with_shares(self._provider.start(kernel, spec))
+                if key in self._saved or self._save(kernel, spec):
+                    return self._provider.fork(self._saved[key])
+            except InfrastructureError as error:
+                trouble = error
+                if key in self._saved:
+                    self._saved.pop(key).discard()  # it is of no use; the next start makes it anew
+        machine = self._with_shares(self._provider.start(kernel, spec))
+        if trouble is not None:  # else that has told it
+            self._note(trouble)
+        return machine
 
-    def _save(self, kernel: Kernel, spec: MachineSpec) -> None:
-        """Make what machines of this kind are forked from, unless this provider's cannot be saved."""
+    def _save(self, kernel: Kernel, spec: MachineSpec) -> bool:
+        """Make what machines of this kind are forked from; False if this provider's cannot be saved."""
         try:
             machine = self._provider.start_writable(kernel, spec)
-        except (Unsupported, UsageError, InfrastructureError):
-            self._cannot_save = True  # ``start`` says what is wrong, if it fails as well
-            return
+        except (Unsupported, UsageError):
+            self._cannot_save = True
+            return False
         self._with_shares(machine)
         try:
             while len(self._saved) >= _MOST_SAVED:
                 self._saved.pop(next(iter(self._saved))).discard()
             self._saved[kernel, spec] = machine.save()
-        except (Unsupported, InfrastructureError):
+        except Unsupported:
             self._cannot_save = True
+            return False
         finally:
             machine.destroy()
+        return True
+
+    def _note(self, trouble: InfrastructureError) -> None:
+        """Say once that machines cannot be forked though they should; after some such failures, stop it."""
+        if not self._failures:
+            tell(
+                "a machine with the shared folders could not be saved and forked, so the next gets a copy of "
+                f"them for itself, which takes longer: {trouble}"
+            )
+        self._failures += 1
+        self._cannot_save = self._failures >= _MOST_FAILURES
 
     def _with_shares(self, machine: Machine) -> Machine:
         try:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, KernelPanic, Unsupported
+from pytest_kernelfs.errors import (
+    GuestCommandError,
+    InfrastructureError,
+    KernelPanic,
+    Unsupported,
+    UsageError,
+)
 from pytest_kernelfs.kernels import Kernel
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.plain import PlainProvider
 from pytest_kernelfs.machines.shares import Share, parse_shares
 from pytest_kernelfs.machines.sharing import SharingProvider
+from pytest_kernelfs.news import heard_by
 from tests.fake_machine import FakeMachine, kernel
 
 SPEC = MachineSpec(1 << 30, 1)
@@ -107,6 +114,14 @@ def inner() -> FakeProvider:
 
 
 @pytest.fixture
+def news() -> Iterator[list[str]]:
+    """What the run says of itself."""
+    told: list[str] = []
+    with heard_by(told.append):
+        yield told
+
+
+@pytest.fixture
 def provider(inner: FakeProvider, shares: tuple[Share, ...]) -> Provider:
     return SharingProvider(inner, shares)
 
@@ -140,9 +155,9 @@ def test_each_kernel_and_size_is_saved_and_the_oldest_go(provider: Provider, inn
     assert inner.asked[-1] == "close"
 
 
-@pytest.mark.parametrize("error", [Unsupported("no"), InfrastructureError("cannot be forked")])
+@pytest.mark.parametrize("error", [Unsupported("no"), UsageError("no")])
 def test_where_nothing_can_be_saved_each_machine_gets_a_copy(
-    provider: Provider, inner: FakeProvider, error: Exception
+    provider: Provider, inner: FakeProvider, news: list[str], error: Exception
 ) -> None:
     inner.fails["start_writable"] = error
     for _ in range(2):
@@ -151,6 +166,37 @@ def test_where_nothing_can_be_saved_each_machine_gets_a_copy(
     assert [machine.names for machine in inner.made] == [COPIED, COPIED]
     assert provider.start_if_quick(KERNEL, SPEC) is inner.made[-1]
     assert inner.made[-1].names == COPIED
+    assert news == [], "that is how this provider is"
+
+
+@pytest.mark.parametrize("what", ["start_writable", "fork"])
+def test_what_fails_is_told_once_and_tried_twice(
+    provider: Provider, inner: FakeProvider, news: list[str], what: str
+) -> None:
+    inner.fails[what] = InfrastructureError("the host is busy")
+    assert [provider.start(KERNEL, SPEC).alive for _ in range(4)] == [True] * 4
+    assert inner.asked.count(what) == 2
+    assert inner.asked.count("start") == 4
+    (line,) = news
+    assert line.startswith("a machine with the shared folders could not be saved and forked")
+    assert line.endswith("the host is busy")
+
+
+def test_one_failure_is_no_reason_to_copy_for_the_whole_run(provider: Provider, inner: FakeProvider) -> None:
+    inner.fails["start_writable"] = InfrastructureError("the host is busy")
+    provider.start(KERNEL, SPEC)
+    del inner.fails["start_writable"]
+    provider.start(KERNEL, SPEC)
+    assert inner.asked == ["start_writable", "start", "start_writable", "fork"]
+
+
+def test_a_host_where_nothing_starts_has_nothing_to_say_of_copies(
+    provider: Provider, inner: FakeProvider, news: list[str]
+) -> None:
+    inner.fails["start_writable"] = inner.fails["start"] = InfrastructureError("there is no room")
+    with pytest.raises(InfrastructureError, match="there is no room"):
+        provider.start(KERNEL, SPEC)
+    assert news == []
 
 
 def test_a_machine_that_cannot_be_saved_after_all_ends(provider: Provider, inner: FakeProvider) -> None:
