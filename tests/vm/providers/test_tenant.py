@@ -89,6 +89,32 @@ def test_a_provider_in_a_conftest_runs_tests(tmp_path: Path) -> None:
     assert "mount: tmpfs on /run/kernelfs/mnt/x" in output
 
 
+IN_TURNS = """
+import pathlib
+
+import pytest
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_it(vm, turn):
+    with (pathlib.Path(__file__).parent / "log").open("a") as log:
+        print("in", file=log, flush=True)
+        vm.run("sleep 1", check=True)
+        print("out", file=log)
+"""
+
+
+def test_workers_of_one_run_take_turns_however_long_they_take(tmp_path: Path) -> None:
+    """Those of another run would not be waited for at all."""
+    pytest.importorskip("xdist")
+    hasty = CONFTEST.replace('name="cell"', 'name="cell", tenancy=Tenancy(wait=0)')
+    (tmp_path / "conftest.py").write_text(f"from pytest_kernelfs import Tenancy\n{hasty}")
+    (tmp_path / "test_turns.py").write_text(IN_TURNS)
+    options = ("--kernelfs-provider=cell", "-n2", "test_turns.py")
+    _, output = run_pytest(tmp_path, tmp_path / "cache", *options)
+    assert outcomes(output) == ["2 passed"], output
+    assert (tmp_path / "log").read_text().split() == ["in", "out", "in", "out"]
+
+
 def test_all_is_as_before_when_it_is_left(machine: TenantMachine) -> None:
     vm = VM(machine)
     traces = Traces.of(machine.pid)
