@@ -113,7 +113,7 @@ def inner() -> FakeProvider:
     return FakeProvider()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def news() -> Iterator[list[str]]:
     """What the run says of itself."""
     told: list[str] = []
