@@ -136,10 +136,22 @@ class Filesystem(Mount):
         with full_speed(self.on):
             self.resources.vm.guest(filesystems.umount, self.path, timeout=_TIMEOUT_S)
             self.forget()
-            if self._is_to_be_checked():
-                found = fsck.check(self)
-                if found:
-                    self.resources.findings.append(found)
+            self._judge()
+
+    def judge_with_test(self) -> None:
+        """Have it checked when the test is over, if the test unmounts it: for one that a checkpoint kept."""
+        self.resources.latest_on[self.device] = self
+        self.resources.on_teardown(f"check of the {self.kind} on {self.device}", self._judge)
+
+    def _judge(self) -> None:
+        """Check it, once a test; one that is still mounted is passed over."""
+        if not self._is_to_be_checked():
+            return
+        del self.resources.latest_on[self.device]
+        with full_speed(self.on):
+            found = fsck.check(self)
+        if found:
+            self.resources.findings.append(found)
 
     def _is_to_be_checked(self) -> bool:
         """A device that another file system was made on since holds nothing of this one any more."""
