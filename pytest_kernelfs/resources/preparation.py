@@ -11,14 +11,20 @@ from pytest_kernelfs.machines.machine import MachineSpec, Provider
 from pytest_kernelfs.machines.vm import VM, Checkpoint
 from pytest_kernelfs.resources.cgroup import CgroupFactory
 from pytest_kernelfs.resources.disk import Disk, DiskFactory
+from pytest_kernelfs.resources.dm import DmDevice
 from pytest_kernelfs.resources.dm_factory import DmFactory
+from pytest_kernelfs.resources.filesystem import Filesystem
 from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
+from pytest_kernelfs.resources.knobs import DropCaches, DynamicDebug, HungTask, ModuleParameter
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.ram_disks import BrdFactory, NullBlkFactory, ScsiDebugFactory, ZramFactory
 from pytest_kernelfs.resources.stack import Resources
+from pytest_kernelfs.resources.sysctl import Sysctl
+from pytest_kernelfs.resources.tracing import Tracing
+from pytest_kernelfs.resources.writeback import Writeback
 
 _T = TypeVar("_T")
 
@@ -42,6 +48,14 @@ class Preparation:
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)
         self.netns_pair_factory = NetnsPairFactory(resources)
         self.cgroup_factory = CgroupFactory(resources)
+        # What is set stays set in the forks, and is put back in none: they end with their tests.
+        self.sysctl = Sysctl(resources)
+        self.writeback = Writeback(resources, self.sysctl)
+        self.drop_caches = DropCaches(resources)
+        self.module_parameter = ModuleParameter(resources)
+        self.dynamic_debug = DynamicDebug(resources)
+        self.hung_task = HungTask(self.sysctl)
+        self.tracing = Tracing(resources)
         self._xfs: Mount | None = None
 
     def checkpoint(self, **kept: Any) -> Checkpoint:
@@ -127,4 +141,12 @@ class _Rebinder:
             self._resources.mounts.append(twin)
         if isinstance(twin, Disk):
             self._resources.disks.append(twin)
+        if isinstance(twin, Filesystem) and _is_to_be_judged(value):
+            twin.judge_with_test()
         return twin
+
+
+def _is_to_be_judged(kept: Filesystem) -> bool:
+    """Not one that another was made on since, nor one on a device that a test may leave suspended."""
+    latest = kept.resources.latest_on.get(kept.device)
+    return latest is kept and not isinstance(kept.on, DmDevice)
