@@ -8,10 +8,12 @@ import pytest
 
 from pytest_kernelfs.errors import KernelfsWarning
 from pytest_kernelfs.machines.machine import DiskSpec
+from pytest_kernelfs.machines.vm import VM, Checkpoint
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import Xfs
 from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.fsck import judge
+from pytest_kernelfs.resources.preparation import unpack
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
 
@@ -100,6 +102,56 @@ def test_a_slow_disk_is_at_full_speed_meanwhile(
     resources.close()
     assert machine.names == ["throttle_disk", "umount", "check", "throttle_disk", "detach_disk"]
     assert machine.arguments("throttle_disk")[0][1] == DiskSpec(1 << 30)
+
+
+@pytest.fixture
+def kept(xfs: Xfs) -> tuple[Xfs, Resources, FakeMachine]:
+    """A file system that a checkpoint kept, in a fork."""
+    fork = FakeMachine(check=CLEAN)
+    vm = VM(fork)
+    resources = unpack(vm, Checkpoint(NothingSaved(), {"xfs": xfs}))
+    resources.checks = frozenset({"fsck"})
+    return vm.kept["xfs"], resources, fork
+
+
+class NothingSaved:
+    """Nothing was saved."""
+
+    def discard(self) -> None: ...
+
+
+def test_what_a_checkpoint_kept_is_checked_where_the_test_left_it(
+    kept: tuple[Xfs, Resources, FakeMachine],
+) -> None:
+    _xfs, resources, fork = kept
+    fork.answers["check"] = {**CLEAN, "rc": None, "skipped": "/dev/loop0: Device or resource busy"}
+    resources.close()
+    # It is still mounted, and stays so.
+    assert fork.names == ["check"]
+    assert resources.findings == []
+
+
+def test_what_a_checkpoint_kept_is_checked_once(kept: tuple[Xfs, Resources, FakeMachine]) -> None:
+    xfs, resources, fork = kept
+    fork.answers["check"] = DAMAGED
+    xfs.umount()
+    xfs.mount()
+    resources.close()
+    assert fork.names.count("check") == 1
+    assert len(resources.findings) == 1
+
+
+def test_of_what_a_checkpoint_kept_only_the_latest_on_a_device_is_checked(
+    xfs: Xfs, resources: Resources
+) -> None:
+    xfs.umount()
+    latest = Xfs(resources, xfs.on)
+    latest.mount()
+    fork = FakeMachine(check=CLEAN)
+    made = unpack(VM(fork), Checkpoint(NothingSaved(), {"old": xfs, "new": latest}))
+    made.checks = frozenset({"fsck"})
+    made.close()
+    assert fork.names == ["check"]
 
 
 def test_it_is_checked_on_request(xfs: Xfs, machine: FakeMachine) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_kernelfs import VM, AssertUmountUnder, Checkpoint, OverlayFactory, Preparer
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.resources.stack import Resources
 
 MIB = 1 << 20
 
@@ -17,11 +18,10 @@ def checkpoint(prepare: Preparer) -> Checkpoint:
     xfs = machine.xfs_factory(on=machine.disk_factory(size="1G", write_bps="40M"))
     overlays = [machine.overlay_factory(on=xfs) for _ in range(2)]
     # However long it takes until a test goes on: what is dirty stays so.
-    machine.vm.run("sysctl -qw vm.dirty_writeback_centisecs=0 vm.dirty_expire_centisecs=360000", check=True)
+    machine.sysctl.update({"vm.dirty_writeback_centisecs": 0, "vm.dirty_expire_centisecs": 360000})
     overlays[0].write("data", "8M")
-    machine.vm.run(
-        "echo kept > /root/file; sleep 100000 >/dev/null 2>&1 & sysctl -qw vm.swappiness=7", check=True
-    )
+    machine.sysctl["vm.swappiness"] = 7
+    machine.vm.run("echo kept > /root/file; sleep 100000 >/dev/null 2>&1 &", check=True)
     return machine.checkpoint(xfs=xfs, overlays=overlays, word="said")
 
 
@@ -42,6 +42,16 @@ def test_mounts_that_were_kept_are_the_tests_own(vm: VM, assert_umount_under: As
     run = assert_umount_under(60.0, parallel=True)
     assert run.paths == tuple(overlay.path for overlay in vm.kept["overlays"])
     assert sum(run.written.values()) > 6 * MIB
+
+
+def test_what_was_kept_is_checked_when_the_test_unmounts_it(vm: VM, kernelfs_resources: Resources) -> None:
+    xfs = vm.kept["xfs"]
+    for mount in (*vm.kept["overlays"], xfs):
+        mount.umount()
+    vm.run(f"printf damage | dd of={xfs.device} bs=1 seek=512 conv=notrunc,fsync", check=True)
+    kernelfs_resources.close()
+    assert len(kernelfs_resources.findings) == 1
+    assert "xfs_repair -n -P says:" in kernelfs_resources.findings.pop()
 
 
 def test_a_fork_can_have_more(vm: VM, overlay_factory: OverlayFactory) -> None:
