@@ -16,8 +16,8 @@ Counts = Dict[str, int]  # noqa: UP006   # module -> how often it is held other 
 # The host brings modules that a machine was not given, below a folder of this name.
 BROUGHT = "/run/kernelfs/modules"
 _MODULES = "/proc/modules"
-# Whatever registers with it keeps it mounted inside the kernel.
-_ALWAYS_HELD = ("configfs",)
+# Mounted inside the kernel for whatever registers with it, and mounted by the machine when somebody looks.
+_ALWAYS_HELD = ("configfs", "binfmt_misc")
 # A reference to one of these has a mount, a device or an open file for it. Those of others need not: a rule
 # of a firewall, a queueing discipline, a cipher that another module looked up are set up, and stay.
 _JUDGED = re.compile(r"kernel/(fs|drivers/(block|md|mtd|nvme|scsi|target))/")
