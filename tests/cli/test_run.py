@@ -230,3 +230,13 @@ class TestSeveralKernels:
         self, kernelfs: Kernelfs, provider: LocalProvider
     ) -> None:
         assert kernelfs("run", "mkdir begun || mkdir again || exit 9; true").exit_code == 9
+
+
+def test_what_another_provider_heeds_is_refused(kernelfs: Kernelfs, provider: LocalProvider) -> None:
+    for option in ("--ssh=root@lab-7", "--allow-local"):
+        result = kernelfs("run", option, "true")
+        assert result.exit_code == 4
+        name = option.partition("=")[0].replace("--", "--kernelfs-")
+        assert result.stderr.startswith(f"kernelfs: error: {name}: it is for the provider ")
+        assert result.stderr.count("\n") == 1
+    assert provider.machines == []
