@@ -36,8 +36,10 @@ def text(path: str) -> str:
         return ""
 
 
-def write(path: str, size: int) -> float:
+def write(path: str, size: int, offset: int = -1) -> float:
     """Write ``size`` bytes of incompressible data; gives the seconds it took.
+
+    From ``offset`` on, with all else that the file holds left as it is; below 0, it holds nothing else.
 
     The data is one pre-generated megabyte, repeated: drawing it while writing
     would let the first pages grow old, and writeback begins by age.
@@ -45,8 +47,9 @@ def write(path: str, size: int) -> float:
     data = pregenerate()
     os.makedirs(os.path.dirname(path), exist_ok=True)
     start = time.monotonic()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if offset < 0 else 0), 0o644)
     try:
+        os.lseek(handle, max(offset, 0), os.SEEK_SET)
         while size > 0:
             size -= os.write(handle, data[: min(size, _CHUNK)])
     finally:

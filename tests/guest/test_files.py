@@ -107,3 +107,17 @@ def test_a_folder_with_content_is_kept(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="not empty"):
         files.remove(str(tmp_path))
+
+
+def test_a_part_of_a_file_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    files.write(str(path), 10, 50)
+    content = path.read_bytes()
+    assert (len(content), content[:50], content[60:]) == (100, bytes(50), bytes(40))
+    assert content[50:60] == files.pregenerate()[:10]
+
+
+def test_a_part_of_a_new_file_has_a_hole_before_it(tmp_path: Path) -> None:
+    files.write(str(tmp_path / "file"), 10, 50)
+    assert (tmp_path / "file").stat().st_size == 60
