@@ -62,6 +62,13 @@ if TYPE_CHECKING:
         ZramFactory,
         ZramUsage,
     )
+    from pytest_kernelfs.resources.storage.backend import (
+        StorageBackend,
+        StorageContainer,
+        StorageImage,
+        StorageUsage,
+    )
+    from pytest_kernelfs.resources.storage.factory import StorageBackendFactory
     from pytest_kernelfs.resources.sysctl import Sysctl
     from pytest_kernelfs.resources.tracing import Trace, TraceEvent, Tracing
     from pytest_kernelfs.resources.user_namespace import UserNamespaceOverlay
@@ -145,6 +152,11 @@ _HOMES = {
     "SnapshotOrigin": "resources.dm_snapshot",
     "SnapshotStatus": "resources.dm_snapshot",
     "SoftirqLoad": "probes.rtt",
+    "StorageBackend": "resources.storage.backend",
+    "StorageBackendFactory": "resources.storage.factory",
+    "StorageContainer": "resources.storage.backend",
+    "StorageImage": "resources.storage.backend",
+    "StorageUsage": "resources.storage.backend",
     "StuckTask": "probes.dstate",
     "Sysctl": "resources.sysctl",
     "Tenancy": "machines.tenant.access",
@@ -243,6 +255,11 @@ __all__ = [
     "SnapshotOrigin",
     "SnapshotStatus",
     "SoftirqLoad",
+    "StorageBackend",
+    "StorageBackendFactory",
+    "StorageContainer",
+    "StorageImage",
+    "StorageUsage",
     "StuckTask",
     "Sysctl",
     "Tenancy",

@@ -112,6 +112,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _read_markers(run: Run, items: list[tuple[pytest.Item, Candidate]]) -> None:
     from pytest_kernelfs.markers import apply_markers, check_markers
+    from pytest_kernelfs.needs.implied import add_implied
     from pytest_kernelfs.needs.items import read_needs
     from pytest_kernelfs.report.results import KERNEL_PROPERTY
 
@@ -119,6 +120,7 @@ def _read_markers(run: Run, items: list[tuple[pytest.Item, Candidate]]) -> None:
     for item, candidate in items:
         apply_markers(item, candidate)
         check_markers(item, run.machine_spec)
+        add_implied(item)
         read_needs(item, lifted=lifted)
         item.user_properties.append((KERNEL_PROPERTY, run.id_of(candidate)))
 

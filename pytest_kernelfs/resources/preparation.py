@@ -22,6 +22,7 @@ from pytest_kernelfs.resources.netns import NetnsPairFactory
 from pytest_kernelfs.resources.overlay import OverlayFactory
 from pytest_kernelfs.resources.ram_disks import BrdFactory, NullBlkFactory, ScsiDebugFactory, ZramFactory
 from pytest_kernelfs.resources.stack import Resources
+from pytest_kernelfs.resources.storage.factory import StorageBackendFactory
 from pytest_kernelfs.resources.sysctl import Sysctl
 from pytest_kernelfs.resources.tracing import Tracing
 from pytest_kernelfs.resources.writeback import Writeback
@@ -46,6 +47,7 @@ class Preparation:
         self.filesystem_factory = FilesystemFactory(resources, self.loop_device_factory)
         self.xfs_factory = XfsFactory(resources, self.loop_device_factory)
         self.overlay_factory = OverlayFactory(resources, self._shared_xfs)
+        self.storage_backend_factory = StorageBackendFactory(resources)
         self.netns_pair_factory = NetnsPairFactory(resources)
         self.cgroup_factory = CgroupFactory(resources)
         # What is set stays set in the forks, and is put back in none: they end with their tests.
