@@ -21,6 +21,7 @@ from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.tools import need
 
 _BOOT_S = 300.0
+_TRIES = 5
 _PAM_MODULE = "pam_permit.so"
 _SUDO_PARTS = Path("/usr/libexec/sudo")
 
@@ -83,23 +84,46 @@ class SshdMachine:
                 [str(need("ssh-keygen")), "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)],
                 check=True,
             )
-        initramfs = self.folder / "initramfs"
-        shutil.copyfile(build_initramfs(cache, self.kernel), initramfs)
-        with initramfs.open("ab") as file:
+        shutil.copyfile(build_initramfs(cache, self.kernel), self._initramfs)
+        with self._initramfs.open("ab") as file:
             self._add(CpioWriter(file))
-        self.port = _free_port()
         self.config = self.folder / "config"
-        self.config.write_text(self._configuration())
         self.console_file = self.folder / "console"
+        # Nobody listens at this port, nor can anybody else while it is bound.
+        self._closed = socket.socket()
+        self._closed.bind(("127.0.0.1", 0))
+        self._accel, self._memory = accel, memory
+        self.boot()
+
+    @property
+    def _initramfs(self) -> Path:
+        return self.folder / "initramfs"
+
+    def boot(self) -> None:
+        """Start it, also after ``kill``: with the same keys, forgetful of all else. Wait until it is up."""
+        for _ in range(_TRIES):
+            self._start()
+            if self._has_its_port():
+                break
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self) -> None:
+        self.console_file.unlink(missing_ok=True)
+        self.port = _free_port()
+        self.config.write_text(self._configuration())
         qemu = find_qemu()
-        processor = ["-cpu", "host"] if accel == "kvm" else ["-cpu", "max"]
+        processor = ["-cpu", "host"] if self._accel == "kvm" else ["-cpu", "max"]
         self._process = subprocess.Popen(
             guarded(
                 [
                     str(qemu.path), "-name", "kernelfs-sshd", "-nodefaults", "-no-user-config",
-                    "-display", "none", "-no-reboot", "-machine", "q35", "-accel", accel, *processor,
-                    "-m", f"{memory}M", "-smp", "1",
-                    "-kernel", str(self.kernel.boot_image), "-initrd", str(initramfs),
+                    "-display", "none", "-no-reboot", "-machine", "q35", "-accel", self._accel, *processor,
+                    "-m", f"{self._memory}M", "-smp", "1",
+                    "-kernel", str(self.kernel.boot_image), "-initrd", str(self._initramfs),
                     "-append", "console=ttyS0 panic=-1 rdinit=/sshd-init net.ifnames=0 random.trust_cpu=on",
                     "-serial", f"file:{self.console_file}", "-device", "virtio-rng-pci",
                     # The machine reaches nothing; only its sshd is reached, from this host.
@@ -113,11 +137,14 @@ class SshdMachine:
             cwd="/",
             start_new_session=True,
         )  # fmt: skip
-        try:
-            self._wait_until_up()
-        except BaseException:
-            self.kill()
-            raise
+
+    def _has_its_port(self) -> bool:
+        """False if QEMU ended before it began: somebody else has taken the port since it was free."""
+        while not self.console():
+            if self._process.poll() is not None:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _add(self, archive: CpioWriter) -> None:
         sshd, sudo = need("sshd"), need("sudo")
@@ -163,7 +190,7 @@ Host withsudo
 Host chatty
   User chatty
 Host nothinghere
-  Port {_free_port()}
+  Port {self._closed.getsockname()[1]}
 Host nowhere
   HostName no-such-host.invalid
 Host * !intruder
@@ -188,7 +215,7 @@ Host *
     def _greets(self) -> bool:
         """Whether its sshd talks; QEMU takes connections before that, and drops them."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2.0) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=20.0) as connection:
                 return connection.recv(4) == b"SSH-"
         except OSError:
             return False
@@ -210,6 +237,7 @@ Host *
 
     def close(self) -> None:
         self.kill()
+        self._closed.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

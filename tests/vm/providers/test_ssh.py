@@ -42,7 +42,7 @@ def _options(machine: SshdMachine, name: str = "notours") -> list[str]:
 def there(sshd_machine: SshdMachine) -> Iterator[Callable[[str], str]]:
     """Runs a command on the machine; gives what it printed."""
     transport = SshTransport("notours", config_file=sshd_machine.config)
-    yield lambda command: transport.run(["sh", "-c", command], timeout=60).stdout
+    yield lambda command: transport.run(["sh", "-c", command], timeout=300).stdout
     transport.close()
 
 
@@ -140,7 +140,7 @@ def test_all_that_other_machines_can(
         assert reason in output
     assert "mount: tmpfs on /tmp/leak" in output
     assert "still has, of what tests made there" not in output
-    assert traces() == before
+    until(lambda: traces() == before, "the end of all that the run made there")
 
 
 def test_another_kernel_than_the_one_asked_for(inner: InnerRun, options: list[str]) -> None:
@@ -157,7 +157,7 @@ def test_a_wrong_key_is_one_error(inner: InnerRun, sshd_machine: SshdMachine) ->
     # As a kernel was asked for, it is looked at before any test.
     assert code == 4, output
     assert output.count("cannot reach intruder over ssh: it refuses our key") == 1
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 200
 
 
 SLOW = """
@@ -185,7 +185,7 @@ def test_a_second_run_waits_for_the_first(inner: InnerRun, options: list[str]) -
     )
     runs = [inner.start(*options, "-p", "no:cacheprovider") for _ in range(2)]
     for run in runs:
-        output, _ = run.communicate(timeout=200)
+        output, _ = run.communicate(timeout=600)
         assert run.returncode == 0, output
     assert (inner.folder / "log").read_text() == "in out in out "
 
@@ -203,24 +203,41 @@ def test_nothing_stays_of_a_run_that_is_killed(
     until(lambda: traces() == before, "the end of all that the run made there")
 
 
-def test_a_machine_that_vanishes_is_an_error_in_time(
+VANISHES = """
+import pathlib
+
+FOLDER = pathlib.Path(__file__).parent
+
+def test_first(vm, xfs, loop_device):
+    (FOLDER / "started").touch()
+    try:
+        vm.run("sleep 900", timeout=900)
+    finally:
+        (FOLDER / "noticed").touch()
+
+def test_next(vm, xfs):
+    assert vm.run("cat /proc/uptime", check=True).stdout
+"""
+
+
+def test_a_machine_that_vanishes_is_an_error_in_time_and_the_run_goes_on_when_it_is_back(
     inner: InnerRun, boot_sshd: Callable[[], SshdMachine]
 ) -> None:
     machine = boot_sshd()
     try:
-        inner.write(SLOW)
-        process = inner.start(*_options(machine), "-rA")
+        inner.write(VANISHES)
+        process = inner.start(*_options(machine), "-rA", "--kernelfs-boot-timeout=600")
         until((inner.folder / "started").exists, "the start of the test")
-        start = time.monotonic()
         machine.kill()
-        output, _ = process.communicate(timeout=120)
-        assert time.monotonic() - start < 60
+        # Neither the command nor its time is waited for.
+        until((inner.folder / "noticed").exists, "the end of the test")
+        machine.boot()
+        output, _ = process.communicate(timeout=900)
     finally:
         machine.close()
     assert process.returncode == 1, output
     assert "ERROR test_inner.py::test_first" in output
     assert "FAILED" not in output
     assert "notours vanished during the test" in output
-    assert "ERROR test_inner.py::test_next" in output
-    assert "cannot reach notours over ssh" in output
+    assert "PASSED test_inner.py::test_next" in output
     assert not inner.leftovers()
