@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S = 60.0
 POWER_CUT_KEEPS = ("flushed", "written")
-# What the channel and a killed command may take on top of a command's own time.
-_GRACE_S = 10.0
+# What the channel and a killed command may take on top of a command's own time, on a busy host too.
+_GRACE_S = 30.0
 _CHUNK = 1 << 20
 
 
