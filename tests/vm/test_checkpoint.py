@@ -18,7 +18,7 @@ def checkpoint(prepare: Preparer) -> Checkpoint:
     xfs = machine.xfs_factory(on=machine.disk_factory(size="1G", write_bps="40M"))
     overlays = [machine.overlay_factory(on=xfs) for _ in range(2)]
     # However long it takes until a test goes on: what is dirty stays so.
-    machine.sysctl.update({"vm.dirty_writeback_centisecs": 0, "vm.dirty_expire_centisecs": 360000})
+    machine.writeback.hold()
     overlays[0].write("data", "8M")
     machine.sysctl["vm.swappiness"] = 7
     machine.vm.run("echo kept > /root/file; sleep 100000 >/dev/null 2>&1 &", check=True)
