@@ -21,8 +21,8 @@ MakeResolver = Callable[..., Resolver]
 @pytest.fixture(scope="session")
 def keys() -> Iterator[tuple[Key, Key]]:
     """The mirror's key and a stranger's."""
-    # Not tmp_path: gpg's socket needs a short path.
-    with tempfile.TemporaryDirectory(prefix="kfs-") as folder:
+    # Not tmp_path, nor where TMPDIR leads: gpg's socket needs a short path.
+    with tempfile.TemporaryDirectory(prefix="kfs-", dir="/tmp") as folder:
         pair = make_key(Path(folder, "a")), make_key(Path(folder, "b"))
         yield pair
         for key in pair:

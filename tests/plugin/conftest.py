@@ -34,6 +34,7 @@ def environment(folder: Path) -> dict[str, str]:
         fakes.LOG: str(folder / "events"),
         "KERNELFS_CACHE": str(folder / "cache"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_ADDOPTS": "",
         "PYTHONPATH": os.pathsep.join(paths),
     }
 

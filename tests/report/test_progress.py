@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import threading
 
+import pytest
+
 from pytest_kernelfs.report.progress import shown_progress
 
 
@@ -24,7 +26,8 @@ def test_elsewhere_there_is_one_line_per_file() -> None:
     assert out.getvalue() == "downloading linux-image (2.0 MiB)\ndownloading linux-base (100 B)\n"
 
 
-def test_a_terminal_gets_a_bar_for_each_file_and_is_left_clean() -> None:
+def test_a_terminal_gets_a_bar_for_each_file_and_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
     with shown_progress(out) as progress:
         threads = [threading.Thread(target=progress, args=(f"file-{n}", 5, 10)) for n in range(4)]

@@ -71,7 +71,7 @@ class InnerRun:
         process = subprocess.Popen(
             [*command, *wanted, *options, str(self.target)],
             cwd=self.folder,
-            env={**os.environ, "TMPDIR": str(self.folder)},
+            env={**os.environ, "TMPDIR": str(self.folder), "PYTEST_ADDOPTS": ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -113,6 +113,7 @@ def start_pytest(folder: Path, cache: Path, *options: str) -> subprocess.Popen[s
     return subprocess.Popen(
         [*command, *wanted, *options],
         cwd=folder,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
