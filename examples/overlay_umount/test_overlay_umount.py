@@ -19,7 +19,7 @@ from pytest_kernelfs import AssertNoDstate, AssertUmountUnder, Overlay
 
 Containers = Callable[..., list[Overlay]]
 
-COST = 2.0  # seconds to write 40 MiB at 20 MiB/s
+COST = 2.0  # seconds to write 40 MiB at 20 MiB/s, on a busy host or an idle one
 PATIENCE = 60.0  # for tests that look at the shape, not at a budget
 MIB = 1 << 20
 
@@ -28,7 +28,8 @@ def test_without_data_all_umounts_are_fast(
     containers: Containers, assert_umount_under: AssertUmountUnder, assert_no_dstate: AssertNoDstate
 ) -> None:
     containers(10)
-    assert_umount_under(1.0, parallel=True)
+    run = assert_umount_under(COST, parallel=True)
+    assert sum(run.written.values()) < 1 * MIB
     assert_no_dstate()
 
 
@@ -38,7 +39,7 @@ def test_with_data_all_parallel_umounts_wait_for_one_sync(
     containers(10, data="4M")
     run = assert_umount_under(PATIENCE, parallel=True)
     assert min(run.seconds) > 0.6 * COST
-    assert max(run.seconds) < 2 * COST
+    assert max(run.seconds) - min(run.seconds) < 0.6 * COST
 
 
 def test_with_data_the_first_of_serial_umounts_pays_for_all(
@@ -47,7 +48,7 @@ def test_with_data_the_first_of_serial_umounts_pays_for_all(
     containers(10, data="4M")
     first, *others = assert_umount_under(PATIENCE).seconds
     assert first > 0.6 * COST
-    assert max(others) < 0.3 * COST
+    assert max(others) < 0.6 * COST
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,16 @@ def test_twice_as_much_takes_twice_as_long(
     once = assert_umount_under(PATIENCE, parallel=True)
     containers(count, data=data)
     twice = assert_umount_under(PATIENCE, parallel=True)
-    assert 1.5 < max(twice.seconds) / max(once.seconds) < 2.6
+    assert max(once.seconds) > 0.6 * COST
+    assert max(twice.seconds) > 1.6 * COST
+    assert 1.8 < sum(twice.written.values()) / sum(once.written.values()) < 2.2
 
 
 def test_volatile_overlays_do_not_sync(
     containers: Containers, assert_umount_under: AssertUmountUnder
 ) -> None:
     containers(10, data="4M", volatile=True)
-    run = assert_umount_under(1.0, parallel=True)
+    run = assert_umount_under(COST, parallel=True)
     assert sum(run.written.values()) < 1 * MIB
 
 

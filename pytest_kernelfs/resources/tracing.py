@@ -14,6 +14,8 @@ from pytest_kernelfs.resources.stack import Resources
 
 _MOST = 20_000
 _BUFFER_KB = 2048
+# To read many events takes an emulated processor on a busy host a minute.
+_STOP_S = 300.0
 # "              dd-123     [001] d..2.  1234.567890: block_rq_issue: 254,0 W 4096 () 0 + 8 [dd]"
 _LINE = re.compile(r"\s*(.*)-(\d+)\s+(?:\(.{7}\)\s+)?\[(\d+)\]\s+(?:\S+\s+)?(\d+\.\d+): (.*)")
 _FIELD = re.compile(r"(\w+)=(\S+)")
@@ -116,7 +118,7 @@ class Tracing:
             yield trace
         finally:
             if vm.is_still(machine):
-                raw = vm.guest(tracing.stop, name, most)
+                raw = vm.guest(tracing.stop, name, most, timeout=_STOP_S)
                 trace.events += sorted(parse(raw["text"]), key=lambda event: event.seconds)
                 trace.lost = raw["lost"] + raw["left_out"]
 

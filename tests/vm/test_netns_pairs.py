@@ -28,7 +28,7 @@ def answer_in_background(port: int) -> int:
 
 
 def hear(address: str, port: int) -> str:
-    with socket.create_connection((address, port), timeout=20) as connection:
+    with socket.create_connection((address, port), timeout=60) as connection:
         return connection.recv(5).decode()
 
 

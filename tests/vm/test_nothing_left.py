@@ -30,7 +30,7 @@ def test_a_run_that_is_ended_in_a_test(inner: InnerRun, how: signal.Signals) -> 
     until((inner.folder / "started").exists, "the start of the test")
     assert inner.machines()
     os.kill(process.pid, how)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     until(lambda: not inner.machines(), "the end of the machines")
     _tidy_after(inner)
 
@@ -41,7 +41,7 @@ def test_a_run_that_is_killed_while_it_makes_a_template(inner: InnerRun) -> None
     until(inner.machines, "the start of a machine")
     assert not inner.templates()
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     until(lambda: not inner.machines(), "the end of the machine")
     _tidy_after(inner)
     assert len(inner.templates()) == 1

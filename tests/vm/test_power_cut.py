@@ -127,7 +127,7 @@ def _shuffle(path: str) -> str:
 def test_what_waits_for_a_slow_disk_is_not_written(
     vm: VM, disk_factory: DiskFactory, newest_only: None
 ) -> None:
-    disk = disk_factory(size="64M", write_bps="1M", power_cut=True)
+    disk = disk_factory(size="64M", write_bps="256K", power_cut=True)
     vm.run(
         f"dd if=/dev/urandom of={disk.path} bs=32M count=1 iflag=fullblock oflag=direct >/dev/null 2>&1 &"
         f" while ! grep -qv ' 0 *$' /sys/block/{disk.path.rpartition('/')[2]}/inflight; do :; done",

@@ -21,7 +21,7 @@ def test_a_slow_read_is_caught_and_quick_ones_are_not(
     assert re.match(rf"[12] of 2 reads of {disk.path} took longer than 300.000 ms, at most ", text)
     assert "1.0 MiB each" in text
 
-    run = assert_read_under(cgroup.file("memory.stat"), 5.0, repeat=10)
+    run = assert_read_under(cgroup.file("memory.stat"), 60.0, repeat=10)
     assert len(run.seconds) == 10
     assert run.size > 500
-    assert run.measurement.max < 5.0
+    assert run.measurement.max < 60.0

@@ -18,7 +18,7 @@ from tests.vm.inner import hear_signals
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
 Start = Callable[..., subprocess.Popen[bytes]]
 
 

@@ -15,7 +15,7 @@ from tests.typist import Typist
 
 pytestmark = pytest.mark.usefixtures("newest_only")
 
-PATIENCE_S = 120.0
+PATIENCE_S = 400.0
 Open = Callable[[], Typist]
 
 

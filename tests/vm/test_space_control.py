@@ -8,6 +8,8 @@ from pytest_kernelfs import VM, AssertSpaceReclaimed, LoopDeviceFactory, XfsFact
 from pytest_kernelfs.errors import GuestCommandError
 
 MIB = 1 << 20
+# The kernel frees in the background, and the host may let the machine stand still.
+LONG_S = 60.0
 
 pytestmark = pytest.mark.usefixtures("oldest_or_newest")
 
@@ -18,12 +20,13 @@ def test_deleted_files_give_their_space_back_unless_held_open(
     xfs = xfs_factory()
     xfs.write("one", "8M")
     xfs.write("other", "8M")
-    with assert_space_reclaimed(xfs, at_least="7M") as seen:
+    with assert_space_reclaimed(xfs, at_least="7M", within=LONG_S) as seen:
         vm.run(["rm", f"{xfs.path}/one"], check=True)
     assert 7 * MIB <= seen.reclaimed < 12 * MIB
-    assert 0 <= seen.seconds < 10
+    assert 0 <= seen.seconds < LONG_S
 
     vm.run(f"sleep 600 <{xfs.path}/other >/dev/null 2>&1 &", check=True)
+    vm.run("until pgrep -x sleep; do sleep 0.01; done", check=True)
     held = assert_space_reclaimed(xfs.path, at_least="7M", within=0.5)
     with pytest.raises(AssertionError) as caught, held:
         vm.run(["rm", f"{xfs.path}/other"], check=True)
@@ -31,7 +34,7 @@ def test_deleted_files_give_their_space_back_unless_held_open(
     assert f"of at least 7.0 MiB came back on {xfs.path} within" in text
     assert "(sleep): " in text
     assert f"{xfs.path}/other, 8.0 MiB" in text
-    with assert_space_reclaimed(xfs, at_least="7M"):
+    with assert_space_reclaimed(xfs, at_least="7M", within=LONG_S):
         vm.run(["pkill", "sleep"], check=True)
 
 
@@ -46,10 +49,12 @@ def test_a_backing_file_shrinks_only_with_discards(
     xfs.write("file", "16M")
     xfs.sync()
     kept = assert_space_reclaimed(loop, at_least="12M", within=0.5)
-    with pytest.raises(AssertionError, match="shrinks only by discards"), kept:
+    # What the file system has not freed yet cannot be discarded.
+    freed = assert_space_reclaimed(xfs, at_least="12M", within=LONG_S)
+    with pytest.raises(AssertionError, match="shrinks only by discards"), kept, freed:
         vm.run(["rm", f"{xfs.path}/file"], check=True)
     by_its_path = assert_space_reclaimed(loop.path, at_least="12M")
     with pytest.raises(GuestCommandError, match="is a device, which does not tell what is used"), by_its_path:
         pass
-    with assert_space_reclaimed(loop, at_least="12M"):
+    with assert_space_reclaimed(loop, at_least="12M", within=LONG_S):
         vm.run(["fstrim", xfs.path], check=True)

@@ -39,18 +39,14 @@ def test_look(vm):
 """
 
 
-def _truncate(template: Path) -> None:
-    os.truncate(template / "memory", 1 << 20)
-
-
 def _zero_memory(template: Path) -> None:
     size = (template / "memory").stat().st_size
     os.truncate(template / "memory", 0)
     os.truncate(template / "memory", size)
 
 
-def _empty_state(template: Path) -> None:
-    os.truncate(template / "state", 0)
+def _cut_state(template: Path) -> None:
+    os.truncate(template / "state", (template / "state").stat().st_size // 2)
 
 
 def _remove_head(template: Path) -> None:
@@ -63,7 +59,7 @@ def test_a_test_that_wrecks_its_machine_harms_no_other(inner: InnerRun) -> None:
     assert code == 0, output
 
 
-@pytest.mark.parametrize("damage", [_truncate, _zero_memory, _empty_state, _remove_head])
+@pytest.mark.parametrize("damage", [_zero_memory, _cut_state, _remove_head])
 def test_a_damaged_template_is_made_anew(inner: InnerRun, damage: Callable[[Path], None]) -> None:
     inner.write(TRIVIAL)
     assert inner.run()[0] == 0
@@ -75,6 +71,18 @@ def test_a_damaged_template_is_made_anew(inner: InnerRun, damage: Callable[[Path
     (anew,) = inner.templates()
     assert (anew / "state").stat().st_ino != made
     assert (anew / "memory").stat().st_blocks * 512 > 64 << 20
+
+
+def test_templates_serve_on_in_a_cache_that_was_moved(inner: InnerRun) -> None:
+    inner.write(TRIVIAL)
+    assert inner.run()[0] == 0
+    (template,) = inner.templates()
+    made = (template / "state").stat().st_ino
+    inner.cache = inner.cache.rename(inner.folder / "moved")
+    code, output = inner.run("-W", "error")
+    assert code == 0, output
+    (same,) = inner.templates()
+    assert (same / "state").stat().st_ino == made
 
 
 def test_two_runs_at_once_make_one_template(inner: InnerRun) -> None:

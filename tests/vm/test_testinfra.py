@@ -135,6 +135,7 @@ def test_files(host: Any, vm: VM, folder: str) -> None:
 def test_processes(host: Any, vm: VM, started: Callable[[int], int]) -> None:
     command = "sleep 98765"
     pid = started(int(vm.run(f"{command} >/dev/null 2>&1 & echo $!", check=True).stdout))
+    vm.run(f"until grep -q sleep /proc/{pid}/comm; do sleep 0.01; done", check=True)
     process = host.process.get(comm="sleep", args=command)
     assert process.pid == pid
     assert (process.user, process.args) == ("root", command)

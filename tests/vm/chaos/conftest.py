@@ -24,7 +24,7 @@ def gc(inner: InnerRun) -> Gc:
         command = [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(inner.cache), "gc", *options]
         environment = {**os.environ, "TMPDIR": str(inner.folder)}
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

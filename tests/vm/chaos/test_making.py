@@ -52,7 +52,7 @@ def test_a_run_that_is_ended_while_it_makes_one(inner: InnerRun, how: signal.Sig
     process = inner.start()
     until(lambda: _being_made(inner) and inner.machines(), "the start of a template")
     process.send_signal(how)
-    process.communicate(timeout=20)
+    process.communicate(timeout=300)
     until(lambda: not inner.machines(), "the end of the machine")
     assert inner.templates() == []
     if how is signal.SIGINT:
@@ -75,8 +75,8 @@ def test_one_that_waits_takes_over_from_one_that_is_killed(inner: InnerRun, boot
     until(lambda: _being_made(inner) and inner.machines(), "the start of a template")
     second = inner.start()
     first.kill()
-    first.communicate(timeout=20)
-    output, _ = second.communicate(timeout=120)
+    first.communicate(timeout=300)
+    output, _ = second.communicate(timeout=300)
     assert second.returncode == 0, output
     assert "2 passed" in output
     assert boots() == 2
@@ -123,7 +123,7 @@ def test_a_disk_that_fills_while_one_is_made(inner: InnerRun, small_disk: Path, 
     process = inner.start(f"--kernelfs-cache={small_disk}")
     until(lambda: list(small_disk.glob("templates/.*/memory")), "the start of a template")
     _fill(small_disk)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "2 passed, 1 warning" in output
     assert boots() == 3, "one that failed, and one for each test"

@@ -8,8 +8,8 @@ from tests.vm.inner import InnerRun
 
 pytestmark = [pytest.mark.vm, pytest.mark.kernel(">=6.1,<6.2")]
 
-# More than a machine ever waits here, and less than a test may take.
-_PATIENCE = ("--kernelfs-boot-timeout", "30")
+# More than a machine ever waits here, also on a busy host, and less than a run may take.
+_PATIENCE = ("--kernelfs-boot-timeout", "240")
 
 SEVERAL = """
 import pytest
