@@ -60,8 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = options.read(config)
     except KernelfsError as error:
         raise pytest.UsageError(str(error)) from None
-    handed_down = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
-    run = config.stash[RUN] = Run(settings, partial(_chosen_provider, config, settings.provider), handed_down)
+    worker = getattr(config, "workerinput", {})
+    choose = partial(_chosen_provider, config, settings.provider)
+    run = Run(settings, choose, worker.get(_WORKER_INPUT), worker.get("testrunuid", ""))
+    config.stash[RUN] = run
     if not _is_worker(config):
         config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
     config.pluginmanager.register(Newsreader(config), "kernelfs-news")

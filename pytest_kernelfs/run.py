@@ -36,13 +36,18 @@ class Run:
     """What the plugin keeps for a run. All is made on first use: most runs of most suites need nothing.
 
     ``choose`` finds what makes the machine provider. ``handed_down`` is what the controller of an xdist run
-    resolved for its workers.
+    resolved for its workers, which have the ``name`` of the run in common.
     """
 
     def __init__(
-        self, config: Config, choose: Callable[[], MakeProvider], handed_down: Mapping[str, Any] | None = None
+        self,
+        config: Config,
+        choose: Callable[[], MakeProvider],
+        handed_down: Mapping[str, Any] | None = None,
+        name: str = "",
     ) -> None:
         self.config = config
+        self._name = name
         self._choose = choose
         self._handed_down = handed_down or {}
         self._kernels: dict[str, Kernel] = {}
@@ -157,6 +162,7 @@ class Run:
             cache_size=config.cache_size,
             image=config.image,
             image_partition=config.image_partition,
+            run=self._name,
         )
         provider = self._choose()(settings)
         if not self.shares:

@@ -216,7 +216,8 @@ class Settings:
     ``max_vms`` machines may live at once on this host, None for as many as fit; what machines are made of
     may fill ``cache_size`` bytes of the cache. ``image`` is a disk image whose system is to be booted
     instead of our own root in memory; ``image_partition`` says where on it the root is, as
-    ``guest.root_disk.find`` takes it, "" for where it seems to be.
+    ``guest.root_disk.find`` takes it, "" for where it seems to be. ``run`` is a name that all workers of a
+    run of pytest-xdist have in common, "" where there are none.
     """
 
     cache_root: Path
@@ -226,6 +227,7 @@ class Settings:
     cache_size: int = 10 << 30
     image: Path | None = None
     image_partition: str = ""
+    run: str = ""
 
 
 MakeProvider = Callable[[Settings], Provider]

@@ -24,6 +24,7 @@ class Provider(PlainProvider):
 
     def __init__(self, settings):
         note(f"made with {settings.boot_timeout}")
+        note(f"name {settings.run}")
 
     def describe(self):
         return "a cloud"
@@ -90,6 +91,9 @@ def test_it_cannot_be_asked_for_another_kernel(cloud: Runner, spec: str) -> None
 def test_two_workers_agree_on_its_kernel(cloud: Runner) -> None:
     result = cloud.apart(TESTS, "-p", "xdist", *CLOUD, "-n", "2")
     result.assert_outcomes(passed=2)
+    names = [name for name in cloud.events("name") if name]
+    assert len(names) == 2
+    assert len(set(names)) == 1, "they know that they are of one run"
 
 
 def test_what_it_cannot_do_skips_the_test(cloud: Runner) -> None:

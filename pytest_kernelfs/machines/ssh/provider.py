@@ -43,7 +43,7 @@ class SshProvider(PlainProvider):
             raise UsageError(f"--kernelfs-ssh-config: there is no file {config_file}")
         self.settings = settings
         self.transport = SshTransport(destination, config_file=config_file)
-        self._turn = Turn(Tenancy())
+        self._turn = Turn(Tenancy(run=settings.run))
         self._refused: KernelfsError | None = None
         self._was_there = False
 

@@ -37,12 +37,14 @@ class Tenancy:
     ``namespaces`` gives them mount, cgroup, network, PID, IPC and UTS namespaces of their own: right where
     nothing else on the machine has to see what they mount. ``owned`` says that the machine is ours alone, so
     that they may reboot or crash it by sysrq keys. ``wait`` is how many seconds they wait for another
-    run to be done with it.
+    run to be done with it. ``run`` names this one: others of that name, its workers, are waited for as long
+    as they take.
     """
 
     namespaces: bool = False
     owned: bool = False
     wait: float = 60.0
+    run: str = ""
 
 
 class Busy(InfrastructureError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +24,6 @@ from pytest_kernelfs.news import tell
 _CALL_S = 30.0
 _TIDY_S = 30.0
 _LAST_WORDS_S = 10.0
-# pytest-xdist gives its workers a name of their run, which is the same for all of them.
-_RUN_OF_WORKERS = "PYTEST_XDIST_TESTRUNUID"
 # As /proc/sysrq-trigger has them: reboot, crash, end, kill or slow down processes whosever they are, stop in
 # a debugger, thaw file systems, power off, and mount all of them read-only.
 _HARMFUL_KEYS = "bcefgijknou"
@@ -62,7 +59,7 @@ class TenantMachine(PlainMachine):
         settings = {
             "namespaces": self.tenancy.namespaces,
             "wait": self.tenancy.wait,
-            "run": os.environ.get(_RUN_OF_WORKERS, ""),
+            "run": self.tenancy.run,
         }
         self._connection = Connection(access, settings, timeout + self.tenancy.wait)
         self.log_start: int = self._connection.facts["log_start"]

@@ -65,7 +65,7 @@ class CommandProvider(PlainProvider):
         self.name = name
         self.settings = settings
         self.access = Access(name, label or " ".join(prefix), tuple(prefix), shell, python)
-        self.tenancy = tenancy or Tenancy()
+        self.tenancy = replace(tenancy or Tenancy(), run=settings.run)
         self._turn = Turn(self.tenancy)
 
     @cached_property

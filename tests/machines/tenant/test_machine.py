@@ -88,9 +88,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def test_it_is_told_of_when_it_comes(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", "7e57")
-    machine, connection, _ = make(Tenancy(namespaces=True, wait=5))
+def test_it_is_told_of_when_it_comes(make: Any) -> None:
+    machine, connection, _ = make(Tenancy(namespaces=True, wait=5, run="7e57"))
     assert connection.settings == {"namespaces": True, "wait": 5, "run": "7e57"}
     assert connection.timeout == 15, "another run may have to be waited for"
     assert (machine.log_start, machine.mounts, machine.alive) == (7, "/run/kernelfs/mnt", True)
@@ -217,12 +216,14 @@ def test_that_a_machine_does_not_say_that_it_is_tidy_is_told(make: Any, report: 
 
 
 def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = CommandProvider(Settings(tmp_path), name="lab", prefix=["incus", "exec", "lab-7", "--"])
+    settings = Settings(tmp_path, run="7e57")
+    provider = CommandProvider(settings, name="lab", prefix=["incus", "exec", "lab-7", "--"])
     assert provider.access == Access("lab", "incus exec lab-7 --", ("incus", "exec", "lab-7", "--"))
     monkeypatch.setattr(CommandProvider, "kernel", kernel())
     assert provider.own_kernel() == kernel()
     assert provider.describe() == f"lab: incus exec lab-7 --, kernel {kernel().release}"
     assert provider.isolation == "session"
+    assert provider.tenancy.run == "7e57"
     machine = provider.start(kernel(), MachineSpec(1 << 30, 1))
     machine.destroy()
     with pytest.raises(Unsupported, match="the provider lab cannot boot it with the parameters 'quiet'"):
