@@ -156,7 +156,9 @@ def require_privileges(manager: PackageManager, names: Sequence[str], run: Runne
     """
     if os.geteuid() == 0:
         return
-    command = shlex.join([*manager.install, *names])
+    # Whoever runs it may have a fresh system, whose lists are as absent as they are here.
+    before = f"{shlex.join(manager.update)} && " if manager.lists_are_absent() else ""
+    command = before + shlex.join([*manager.install, *names])
     if shutil.which("sudo") is None:
         reason = "you are not root, and sudo is not on this host"
     elif run(["sudo", "true"]) != 0:

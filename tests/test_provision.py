@@ -192,13 +192,24 @@ def test_an_ordinary_user_installs_through_sudo(ordinary_user: Callable[[str | N
     ("sudo", "reason"), [(None, "sudo is not on this host"), ("/usr/bin/sudo", "did not let you")]
 )
 def test_without_privileges_the_command_is_told_and_nothing_is_run(
-    ordinary_user: Callable[[str | None], None], sudo: str | None, reason: str
+    ordinary_user: Callable[[str | None], None], root_with_lists: Path, sudo: str | None, reason: str
 ) -> None:
     ordinary_user(sudo)
     shell = Shell("sudo")
     with pytest.raises(ProviderUnavailable, match=rf"{reason}.*run: env .* kmod"):
         provision.install(APT, ["kmod"], shell)
     assert shell.installed == []
+
+
+def test_without_privileges_and_lists_the_command_to_fetch_them_is_told_too(
+    ordinary_user: Callable[[str | None], None], root_with_lists: Path
+) -> None:
+    ordinary_user(None)
+    with pytest.raises(ProviderUnavailable, match="run: env "):
+        provision.install(APT, ["kmod"], Shell())
+    root_with_lists.unlink()
+    with pytest.raises(ProviderUnavailable, match=r"run: apt-get update -q && env .* kmod"):
+        provision.install(APT, ["kmod"], Shell())
 
 
 def test_the_exit_status_of_a_command_is_given() -> None:
