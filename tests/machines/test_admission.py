@@ -15,6 +15,9 @@ import pytest
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import admission
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, available_memory, default_limit
+from pytest_kernelfs.machines.machine import MachineSpec, Settings
+from pytest_kernelfs.machines.qemu.provider import QemuProvider
+from pytest_kernelfs.news import heard_by
 
 GIB = 1 << 30
 HOLD_A_SLOT = """
@@ -129,3 +132,14 @@ def test_the_limit_comes_from_memory_and_cores(
 
 def test_memory_of_the_host_is_read() -> None:
     assert 1 << 20 < available_memory() < 1 << 60
+
+
+@pytest.mark.filterwarnings("error")
+def test_that_a_provider_waits_for_room_is_news_and_no_warning(temporary: Path) -> None:
+    provider = QemuProvider(Settings(temporary, boot_timeout=0.0, max_vms=1))
+    heard: list[str] = []
+    with heard_by(heard.append), provider._room(MachineSpec(GIB, 1)):
+        with pytest.raises(InfrastructureError, match="there was no room for a machine within 0 s"):
+            provider._room(MachineSpec(GIB, 1)).__enter__()
+    assert len(heard) == 1
+    assert heard[0].startswith("waiting for room for a machine: 1 machines are running")
