@@ -18,7 +18,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import disk_image, lease
 from pytest_kernelfs.machines.accelerator import Accelerator, settle
 from pytest_kernelfs.machines.admission import NO_SLOT, Admission, Slot
-from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
+from pytest_kernelfs.machines.boot import kernel_arguments
 from pytest_kernelfs.machines.conversing import BootPanic
 from pytest_kernelfs.machines.disk_image import DiskImage
 from pytest_kernelfs.machines.initramfs.image import build_initramfs
@@ -165,14 +165,14 @@ class LibvirtProvider(PlainProvider):
             spec=spec,
             kernel=self._file(kernel.image),
             initramfs=initramfs,
-            arguments=self._arguments(spec),
+            arguments=self._arguments(accel, spec),
             socket=f"{self._sockets()}/a{number}",
             libvirt=self._connection().handle.getLibVersion(),
         )
 
-    def _arguments(self, spec: MachineSpec) -> str:
+    def _arguments(self, accel: str, spec: MachineSpec) -> str:
         image = "" if self._image is None else disk_image.arguments(self._settings.image_partition)
-        return " ".join(filter(None, [KERNEL_ARGUMENTS, _LATE_END, image, spec.boot_parameters]))
+        return " ".join(filter(None, [kernel_arguments(accel), _LATE_END, image, spec.boot_parameters]))
 
     def _sockets(self) -> str:
         """A folder at the hypervisor with a short path."""

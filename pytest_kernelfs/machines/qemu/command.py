@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import disk_image
-from pytest_kernelfs.machines.boot import KERNEL_ARGUMENTS
+from pytest_kernelfs.machines.boot import kernel_arguments
 from pytest_kernelfs.machines.disk_image import DiskImage
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.binary import Qemu
@@ -112,7 +112,7 @@ def _boot(launch: Launch) -> list[str]:
         files = ["-kernel", str(launch.memory.path.with_name(KERNEL_HEAD))]
     else:
         files = ["-kernel", str(launch.kernel.boot_image), "-initrd", str(launch.initramfs)]
-    parameters = [KERNEL_ARGUMENTS]
+    parameters = [kernel_arguments(launch.accel)]
     if launch.image is not None:
         parameters.append(disk_image.arguments(launch.partition))
     return [*files, "-append", " ".join([*parameters, launch.spec.boot_parameters]).rstrip()]

@@ -40,6 +40,11 @@ def test_a_panic_ends_the_machine_and_is_seen_on_the_console(launch: Launch) -> 
     assert {"console=ttyS0", "panic=-1"} <= set(arguments.split())
 
 
+def test_an_emulated_clock_is_trusted_and_that_of_a_host_judged_by_the_kernel(launch: Launch) -> None:
+    found = [options(line(replace(launch, accel=accel)), "-append")[0] for accel in ("tcg", "kvm")]
+    assert ["tsc=reliable" in arguments.split() for arguments in found] == [True, False]
+
+
 def test_sysrq_keys_are_allowed_whatever_the_distribution_says(launch: Launch) -> None:
     (arguments,) = options(line(launch), "-append")
     assert "sysrq_always_enabled" in arguments.split()
