@@ -145,8 +145,9 @@ class QemuMachine(ConversingMachine):
         self._wait_for(lambda: self.console().count(WAITING) > waited, deadline, "does not wait for the host")
         self.monitor.execute("stop")
         self.monitor.execute("migrate-set-capabilities", capabilities=_KEEP_MEMORY)
+        state.unlink(missing_ok=True)
         self.monitor.execute("migrate", uri=save_to(state))
-        self._wait_for(self._saved, deadline, "does not save its state")
+        self._wait_for(lambda: self._saved() and state.exists(), deadline, "does not save its state")
 
     def _loaded(self) -> bool:
         return bool(self.monitor.execute("query-status")["status"] != "inmigrate")

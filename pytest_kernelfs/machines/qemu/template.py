@@ -27,6 +27,7 @@ KIND = "templates"
 MEMORY = "memory"
 STATE = "state"
 _LOCK = "in-use"
+_RECORD = "template.json"
 _SECTOR = 512
 _SETUP_SECTS = 0x1F1
 # A booted machine fills about 250 MB of its memory file; less room than this is not worth the attempt.
@@ -34,8 +35,13 @@ _ROOM_NEEDED = 512 << 20
 
 
 def template_key(launch: Launch) -> str:
-    """Names all that a template depends on: QEMU, processor, machine, kernel, initramfs, command line."""
-    command = qemu_command(launch, Path("folder"))
+    """Names all that a template depends on: QEMU, processor, machine, kernel, initramfs, command line.
+
+    Kernel and initramfs count by what they are, not by where they lie: no saved state tells that, and a cache
+    may be moved.
+    """
+    kernel = replace(launch.kernel, image=Path("kernel"))
+    command = qemu_command(replace(launch, kernel=kernel, initramfs=Path("initramfs")), Path("folder"))
     facts = [launch.qemu.fingerprint, launch.kernel.checksum, launch.initramfs.parent.name, *command]
     if launch.image is not None:
         facts.append(launch.image.identity)
@@ -97,13 +103,20 @@ def backed(launch: Launch, memory: Memory, *, incoming: bool = False) -> Launch:
 
 
 def check(folder: Path) -> None:
-    """Raises: InfrastructureError if a file of the template is empty, as a crash of the host may leave it.
+    """Raises: InfrastructureError if a file is not as long as it was, as a crash of the host may leave it.
 
-    QEMU would wait for the rest of such a state until its time is up.
+    QEMU would wait for the rest of a state until its time is up.
     """
-    for name in (STATE, MEMORY, KERNEL_HEAD):
-        if not (folder / name).stat().st_size:
-            raise InfrastructureError(f"the file {name} of the template {folder} is empty")
+    try:
+        sizes = json.loads((folder / _RECORD).read_text())["sizes"]
+        found = {name: (folder / name).stat().st_size for name in sizes}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfrastructureError(f"the template {folder} is not complete ({error})") from None
+    for name in sizes:
+        if found[name] != sizes[name]:
+            raise InfrastructureError(
+                f"the file {name} of the template {folder} has {found[name]} bytes instead of {sizes[name]}"
+            )
 
 
 @contextmanager
@@ -144,8 +157,12 @@ def kernel_head(image: Path) -> bytes:
 
 
 def save_to(path: Path) -> str:
-    """The migration address that writes a state to a file; ``file:`` is known only from QEMU 8.2 on."""
-    return f"exec:cat > {shlex.quote(str(path))}"
+    """The migration address that writes a state to a file, which is there once it is whole.
+
+    QEMU has done its part when the last of it is in a pipe. ``file:`` is known only from QEMU 8.2 on.
+    """
+    part = shlex.quote(f"{path}.part")
+    return f"exec:cat > {part} && mv {part} {shlex.quote(str(path))}"
 
 
 def load_from(path: Path) -> str:
@@ -159,8 +176,9 @@ def finish(folder: Path, kernel: Path, facts: dict[str, object]) -> None:
     All is on disk after that, so that a host that crashes leaves no template that only looks whole.
     """
     (folder / KERNEL_HEAD).write_bytes(kernel_head(kernel))
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    (folder / _RECORD).write_text(json.dumps({**facts, "sizes": sizes}, indent=1))
     (folder / _LOCK).touch()
-    (folder / "template.json").write_text(json.dumps(facts, indent=1))
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def store(tmp_path: Path) -> TemplateStore:
 
 def build(folder: Path) -> None:
     (folder / template.MEMORY).write_bytes(b"memory")
+    (folder / template.STATE).write_bytes(b"state")
     image = folder / "vmlinuz"
     image.write_bytes(bzimage(setup_sectors=4))
     template.finish(folder, image, {"kernel": "6.1"})
@@ -51,6 +53,16 @@ def test_all_that_a_saved_state_depends_on_makes_another_template(launch: Launch
     ]
     keys = {template_key(other) for other in [launch, *others]}
     assert len(keys) == len(others) + 1
+
+
+def test_where_files_lie_makes_no_other_template(launch: Launch) -> None:
+    elsewhere = replace(
+        launch,
+        kernel=replace(launch.kernel, image=Path("/moved/vmlinuz")),
+        initramfs=Path("/moved/key/initramfs"),
+        scratch=Path("/moved/scratch"),
+    )
+    assert template_key(elsewhere) == template_key(launch)
 
 
 def test_a_template_is_built_once(store: TemplateStore) -> None:
@@ -116,10 +128,22 @@ def test_room_is_looked_for_before_the_cache_is_made(store: TemplateStore, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_with_blanks_can_be_saved_to_and_loaded_from() -> None:
-    path = Path("/a folder/state")
-    assert template.save_to(path) == "exec:cat > '/a folder/state'"
-    assert template.load_from(path) == "exec:cat '/a folder/state'"
+def test_a_state_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a folder" / "state"
+    path.parent.mkdir()
+    save = ["sh", "-c", template.save_to(path).removeprefix("exec:")]
+    with subprocess.Popen(save, stdin=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"the ")
+        part = path.with_name("state.part")
+        while not part.exists() or part.read_bytes() != b"the ":
+            assert process.poll() is None
+        assert not path.exists()
+        process.stdin.write(b"state")
+    assert process.returncode == 0
+    load = ["sh", "-c", template.load_from(path).removeprefix("exec:")]
+    assert subprocess.run(load, stdout=subprocess.PIPE, check=True).stdout == b"the state"
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(("told", "kept"), [(4, 6), (27, 29), (0, 6)])
@@ -135,17 +159,23 @@ def test_a_finished_template_holds_the_head_of_its_kernel(store: TemplateStore) 
 
 
 def test_a_finished_template_is_whole(store: TemplateStore) -> None:
-    folder = store.get("key", build)
-    (folder / template.STATE).write_bytes(b"state")
-    template.check(folder)
+    template.check(store.get("key", build))
 
 
 @pytest.mark.parametrize("name", [template.STATE, template.MEMORY, KERNEL_HEAD])
-def test_a_template_with_an_empty_file_is_refused(store: TemplateStore, name: str) -> None:
+@pytest.mark.parametrize("length", [0, 3])
+def test_a_template_with_a_file_cut_short_is_refused(store: TemplateStore, name: str, length: int) -> None:
     folder = store.get("key", build)
-    (folder / template.STATE).write_bytes(b"state")
-    (folder / name).write_bytes(b"")
-    with pytest.raises(InfrastructureError, match=f"the file {name} of the template .* is empty"):
+    os.truncate(folder / name, length)
+    with pytest.raises(InfrastructureError, match=f"the file {name} of the template .* has {length} bytes"):
+        template.check(folder)
+
+
+@pytest.mark.parametrize("name", [template.STATE, KERNEL_HEAD, "template.json"])
+def test_a_template_that_lacks_a_file_is_refused(store: TemplateStore, name: str) -> None:
+    folder = store.get("key", build)
+    (folder / name).unlink()
+    with pytest.raises(InfrastructureError, match=rf"is not complete \(.*{name}"):
         template.check(folder)
 
 
