@@ -133,6 +133,14 @@ def provider_check(name: str, module: str, package: str) -> Check:
     return Check(f"provider {name}", "ok", "its programs and its Python module are there")
 
 
+def asked_check(name: str, said: str, trouble: str) -> Check:
+    """Of a machine provider that was asked whether it works: what it ``said``, or its ``trouble``."""
+    shown = f"provider {name}, asked"
+    if trouble:
+        return Check(shown, "missing", trouble, required=True)
+    return Check(shown, "ok", said, required=True)
+
+
 def qemu_check() -> Check:
     """Whether QEMU runs and is new enough."""
     from pytest_kernelfs.machines.qemu.binary import find_qemu

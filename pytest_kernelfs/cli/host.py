@@ -80,15 +80,24 @@ def _report_still_missing(lacking: Sequence[Any]) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@click.option(
+    "--provider",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Also ask this machine provider, as the environment configures it, whether it works; repeatable.",
+)
 @click.pass_obj
-def doctor(settings: KernelSettings, *, as_json: bool) -> None:
+def doctor(settings: KernelSettings, *, as_json: bool, names: Sequence[str]) -> None:
     """Tell what this host has and lacks for running kernels, and how to mend it.
 
-    Exit code 1 if something required is missing.
+    Exit code 1 if something required is missing, or a provider that was asked does not work.
     """
     from pytest_kernelfs import doctor as surgery
+    from pytest_kernelfs.cli.machines import ask_provider
 
     checks = surgery.examine(settings)
+    checks += [surgery.asked_check(name, *ask_provider(settings, name)) for name in names]
     if as_json:
         click.echo(surgery.as_json(checks))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, final
@@ -14,6 +14,7 @@ import click
 from pytest_kernelfs import config as configuration
 from pytest_kernelfs import providers
 from pytest_kernelfs.config import OPTIONS, Config
+from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.kernels import KernelSettings
 from pytest_kernelfs.run import Run
 
@@ -162,8 +163,25 @@ class Machines:
         finally:
             machine.destroy()
 
+    def describe(self) -> str:
+        """What the provider says of itself. Raises: KernelfsError if it does not work here."""
+        return self._run.provider.describe()
+
     def close(self) -> None:
         self._run.close()
+
+
+def ask_provider(settings: KernelSettings, name: str) -> tuple[str, str]:
+    """What the provider of that name says of itself, and "" or why it does not work.
+
+    Its options are those of the environment.
+    """
+    wanted = Wanted({"kernelfs_provider": name}, share=(), allow_local=name == "local", offline=True)
+    try:
+        with closing(Machines(settings, wanted, [])) as machines:
+            return machines.describe(), ""
+    except KernelfsError as error:
+        return "", str(error)
 
 
 def _others(name: str) -> Sequence[Mapping[str, MakeProvider]]:

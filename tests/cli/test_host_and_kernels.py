@@ -17,7 +17,7 @@ from pytest_kernelfs.errors import InfrastructureError, KernelNotFound, Provider
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, KernelVersion, Package, Resolver
 from pytest_kernelfs.machines import housekeeping, lease
 from pytest_kernelfs.provision import Need
-from tests.cli.conftest import Kernelfs
+from tests.cli.conftest import Kernelfs, LocalProvider
 
 
 class Host:
@@ -149,6 +149,24 @@ def test_doctor(
     assert "looked at" in table.stdout
     assert json.loads(for_programs.stdout)["ok"] is (exit_code == 0)
     assert seen == [tmp_path / "cache", tmp_path / "mine"]
+
+
+def test_doctor_asks_a_provider_whether_it_works(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, provider: LocalProvider
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda settings: [])
+    result = kernelfs("doctor", "--provider", "ssh", "--json")
+    (check,) = json.loads(result.stdout)["checks"]
+    assert (result.exit_code, check["name"], check["detail"]) == (0, "provider ssh, asked", "fake")
+    assert provider.closed
+
+    def refuse() -> str:
+        raise ProviderUnavailable("the lab is closed")
+
+    monkeypatch.setattr(provider, "describe", refuse)
+    result = kernelfs("doctor", "--provider", "ssh")
+    assert result.exit_code == 1
+    assert "the lab is closed" in result.stdout
 
 
 class Shelf:

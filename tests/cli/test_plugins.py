@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,21 @@ def test_what_cannot_be_loaded_is_told_in_a_line(
     said = run(tmp_path, "theirs", PYTEST_ADDOPTS=options)
     assert said.startswith("--kernelfs-provider: 'theirs' is none of qemu, ")
     assert said.endswith(reason)
+
+
+def test_doctor_asks_it(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(PLUGIN)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_kernelfs.cli", "doctor", "--json", "--provider", "theirs"],
+        cwd=tmp_path,
+        env={**os.environ, "KERNELFS_BOOT_TIMEOUT": "9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    check = json.loads(done.stdout)["checks"][-1]
+    assert (done.returncode, check["state"]) == (1, "missing")
+    assert check["detail"] == "the lab one is closed, 9"
 
 
 def test_a_name_that_nobody_has(tmp_path: Path) -> None:
