@@ -43,6 +43,8 @@ class Instance:
         self.host_name = ""
         self._can_be_restored = False
         self.was_restored = False
+        self.keeps_console = False
+        """Whether its serial console is written to a file; known once it is up."""
 
     def up(self, lock: Path, timeout: float) -> None:
         """Make it, wait until ssh answers, and see that it runs the kernel.
@@ -53,6 +55,7 @@ class Instance:
         """
         with _turn(lock, timeout):
             self._telling_the_console(lambda: self._commands.up(self._hypervisor, timeout, self._hopeless))
+        self.keeps_console = bool(self.console())
         self._find()
         if self._ask_kernel() != self.kernel.release:
             self._install_kernel(timeout)

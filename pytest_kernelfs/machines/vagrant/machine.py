@@ -96,8 +96,8 @@ class VagrantMachine(TenantMachine):
 
     def _seen_within(self, seconds: float) -> KernelfsError | None:
         """The same, once the console tells; at once where it is not kept."""
-        deadline = time.monotonic() + seconds
-        while (told := self._seen()) is None and self.console() and time.monotonic() < deadline:
+        deadline = time.monotonic() + (seconds if self._instance.keeps_console else 0.0)
+        while (told := self._seen()) is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         return told
 

@@ -33,6 +33,7 @@ class FakeInstance:
         self.place = SimpleNamespace(name="kernelfs-7")
         self.kernel = kernel()
         self.was_restored = False
+        self.keeps_console = True
         self.printed = [BOOTED]
         self.there = True
         self.called = "running"
@@ -80,20 +81,26 @@ def test_a_reboot_in_the_test_is_its_failure(
     assert str(error).endswith(REBOOT.strip())
 
 
+@pytest.mark.parametrize("before", [BOOTED, ""])
 @pytest.mark.parametrize(("there", "report"), [(True, WELL), (False, WELL), (False, KILLED)])
 def test_a_system_that_goes_down_slowly_is_waited_for(
     made: tuple[VagrantMachine, FakeInstance],
     monkeypatch: pytest.MonkeyPatch,
     there: bool,
     report: dict[str, Any],
+    before: str,
 ) -> None:
-    """Its connections end first; the supervisor may see the agent killed by that."""
+    """Its connections end first; the supervisor may see the agent killed by that.
+
+    A machine that was put back has printed nothing since.
+    """
     machine, instance = made
+    machine._came = len(before)
     monkeypatch.setattr(module, "_STILL_THERE_S", 60.0)
     connection: Any = machine._connection
     connection.report = report
     instance.there = there
-    instance.printed = [BOOTED] * 9 + [f"{BOOTED}[  OK  ] Stopped\n{REBOOT}"]
+    instance.printed = [*[before] * 9, f"{before}[  OK  ] Stopped\n{REBOOT}"]
     assert "was shut down or rebooted" in str(_died_of(made, ChannelLost("end of file")))
 
 
@@ -113,11 +120,14 @@ def test_an_agent_that_was_killed_is_told_at_once(
     assert "was ended by SIGKILL" in str(error)
 
 
-@pytest.mark.parametrize("printed", [BOOTED, ""])
-def test_what_nothing_tells_of_is_no_failure(made: tuple[VagrantMachine, FakeInstance], printed: str) -> None:
+@pytest.mark.parametrize(("printed", "state"), [(BOOTED, "shutoff"), ("", "running")])
+def test_what_nothing_tells_of_is_no_failure(
+    made: tuple[VagrantMachine, FakeInstance], printed: str, state: str
+) -> None:
     """QEMU was killed, say; or the console is not kept."""
     instance = made[1]
-    instance.there, instance.called, instance.printed = False, "shutoff" if printed else "running", [printed]
+    instance.there, instance.called, instance.printed = False, state, [printed]
+    instance.keeps_console = bool(printed)
     error = _died_of(made, ChannelLost("end of file"))
     assert isinstance(error, InfrastructureError)
     assert "vanished during the test" in str(error)
