@@ -13,7 +13,11 @@ _FOLDER = Path(__file__).parents[2] / "examples"
 _PATIENCE_S = 1800.0  # against a hang alone: how long an example takes is the host's matter
 
 # Those that no other test runs.
-EXAMPLES = ["container_health", "network_stalls", "storage_backends"]
+EXAMPLES = [
+    *("container_health", "network_stalls"),
+    # What it shows of each kernel is tested elsewhere.
+    pytest.param("storage_backends", marks=pytest.mark.usefixtures("newest_only")),
+]
 
 
 def bring(inner: InnerRun, request: pytest.FixtureRequest, name: str) -> None:

@@ -14,7 +14,11 @@ MIB = 1 << 20
 HALF = 512 << 10
 APP = bytes(range(256)) * (2 * HALF // 256)
 CONTENTS: dict[str, str | bytes] = {"bin/app": APP, "etc/name": "image", "etc/gone": "", "empty/": ""}
-ALL = ["overlay-xfs", "overlay-ext4", "btrfs", "thin-ext4", "thin-loop-ext4"]
+LIKE_OTHERS = pytest.mark.usefixtures("oldest_or_newest")
+ALL = [
+    *("overlay-ext4", "btrfs", "thin-loop-ext4"),
+    *(pytest.param(name, marks=LIKE_OTHERS) for name in ("overlay-xfs", "thin-ext4")),
+]
 
 
 @pytest.mark.parametrize("storage_backend", ALL, indirect=True)
