@@ -22,8 +22,9 @@ from pytest_kernelfs.news import tell
 
 _SNAPSHOT = "kernelfs"
 # A machine whose state was loaded is there at once, but its network needs some seconds to see it.
-_AFTER_RESTORE_S = 60.0
-_SSH_TRY_S = 5.0
+_AFTER_RESTORE_S = 120.0
+# Where the port is open already, what takes time is a host that has much else to do.
+_SSH_TRY_S = 15.0
 _POLL_S = 0.2
 _ASK_S = 30.0
 
