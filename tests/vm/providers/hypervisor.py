@@ -24,7 +24,7 @@ from pytest_kernelfs.machines.lease import ProcessId
 
 URI = "qemu:///system"
 _SOCKET = "run/libvirt/libvirt-sock"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 _NEEDED = ("libvirtd", "unshare", "nsenter", "mount", "ip")
 _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -136,7 +136,7 @@ class Hypervisor:
 
     def virsh(self, *words: str) -> str:
         """What virsh prints. Raises: AssertionError if it fails."""
-        done = self.run(["virsh", "--quiet", "--connect", URI, *words], timeout=60)
+        done = self.run(["virsh", "--quiet", "--connect", URI, *words], timeout=300)
         assert done.returncode == 0, done.stdout
         return done.stdout.strip()
 

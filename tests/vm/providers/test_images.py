@@ -153,7 +153,7 @@ def test_a_disk_without_a_root_is_told_with_what_it_holds(boot: Boot, tmp_path: 
     swap = Partition(make_filesystem(tmp_path / "swap", "swap", 16 * MIB))
     machine = boot(write_gpt(tmp_path / "image", [swap]))
     with pytest.raises(InfrastructureError) as caught:
-        machine.wait_ready(120)
+        machine.wait_ready(600)
     assert "ended while it booted (exit code 0): cannot boot the image: no file system" in str(caught.value)
     assert "ext4, xfs or btrfs; there is vda1 (16 MiB, swap). The console's" in str(caught.value)
     assert "more time" not in str(caught.value)

@@ -36,9 +36,10 @@ SCOPES = """
     def test_disks_have_their_speed_and_change_it(vm, disk_factory):
         disk = disk_factory(size="256M", write_bps="10M", sector_size=4096)
         write = ["dd", "if=/dev/zero", f"of={disk.path}", "bs=1M", "count=20", "oflag=direct"]
-        assert 1.5 < vm.run(write, check=True).duration < 6
+        slow = vm.run(write, check=True).duration
+        assert slow > 1.5
         disk.throttle()
-        assert vm.run(write, check=True).duration < 1.5
+        assert any(vm.run(write, check=True).duration < 0.7 * slow for _ in range(10))
         name = disk.path.rpartition("/")[2]
         assert vm.get(f"/sys/block/{name}/queue/logical_block_size") == b"4096\\n"
         assert vm.get(f"/sys/block/{name}/queue/write_cache") == b"write back\\n"

@@ -58,7 +58,8 @@ def test_each_death_has_its_verdict(libvirt: LibvirtRun) -> None:
     begin = time.monotonic()
     code, output = libvirt.run(*OPTIONS, "-v", "-rA")
     assert code == 1
-    assert time.monotonic() - begin < 150
+    # Eight boots, and none of the commands is waited for.
+    assert time.monotonic() - begin < 800
     for name in ("panic", "shut_down", "wrong"):
         assert re.search(rf"^FAILED .*test_{name}\b", output, re.MULTILINE), output
     for name in ("qemu_is_killed", "libvirtd_is_killed", "after_it_was_killed"):
@@ -81,7 +82,7 @@ def test_what_a_killed_run_left_is_collected(libvirt: LibvirtRun) -> None:
     assert any("ready" in line for line in run.stdout)
     for pid in libvirt.hypervisor.processes("python"):
         os.kill(pid, signal.SIGKILL)
-    run.communicate(timeout=30)
+    run.communicate(timeout=300)
     assert libvirt.left() != []
     command = [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(libvirt.cache), "gc"]
     done = libvirt.hypervisor.run([*command, "--libvirt-uri", URI], env={"TMPDIR": str(libvirt.folder)})

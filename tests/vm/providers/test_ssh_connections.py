@@ -21,7 +21,7 @@ def test_commands_run_as_root(sshd_machine: SshdMachine, name: str) -> None:
     known = f"ssh://root@127.0.0.1:{sshd_machine.port}" if name == "url" else name
     transport = _transport(sshd_machine, known)
     try:
-        done = transport.run(["sh", "-c", "id -u; uname -r; echo 'to stderr' >&2; exit 7"], timeout=30)
+        done = transport.run(["sh", "-c", "id -u; uname -r; echo 'to stderr' >&2; exit 7"], timeout=300)
         assert done.stdout.splitlines()[-2:] == ["0", sshd_machine.kernel.release]
         assert "to stderr" in done.stderr
         assert done.returncode == 7
@@ -46,17 +46,18 @@ def test_what_fails_is_told_at_once(sshd_machine: SshdMachine, name: str, reason
     with pytest.raises(ProviderUnavailable, match=name) as caught:
         _transport(sshd_machine, name).open()
     assert reason in str(caught.value)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 50
 
 
 def test_a_machine_that_is_silent_is_noticed(sshd_machine: SshdMachine) -> None:
-    transport = SshTransport("notours", config_file=sshd_machine.config, silence=3.0)
+    transport = SshTransport("notours", config_file=sshd_machine.config, silence=9.0)
     transport.open()
     sshd_machine.freeze()
     try:
         start = time.monotonic()
         assert not transport.answers()
-        assert time.monotonic() - start < 20
+        # By default it would be half a minute and more.
+        assert time.monotonic() - start < 30
         assert "not responding" in transport.complaint()
     finally:
         sshd_machine.thaw()

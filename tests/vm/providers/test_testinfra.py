@@ -29,10 +29,8 @@ def test_modules_work_over_ssh(inner: InnerRun, sshd_machine: SshdMachine) -> No
     assert re.search(r"\b6 passed", output), output
 
 
-@pytest.mark.usefixtures("newest_only")
+@pytest.mark.usefixtures("newest_only", "this_host")
 def test_modules_work_on_this_host(inner: InnerRun) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("the provider local needs root")
     shutil.copyfile(_MODULES, inner.folder / "test_inner.py")
     options = ("--kernelfs-provider=local", "--kernelfs-allow-local")
     code, output = inner.run(*options, "-W", "error", kernel=os.uname().release)
