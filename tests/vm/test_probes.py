@@ -27,7 +27,7 @@ def test_a_stuck_writer_is_seen_over_time(vm: VM, frozen: Xfs, probes: Probes) -
     with probes.sampling("dstate", interval=0.05, stuck_after=0.5) as sampled:
         vm.call(live, 0.3)
         vm.run(f"(echo x > {frozen.path}/file) >/dev/null 2>&1 &")
-        until(lambda: "percpu_rwsem_wait" in vm.run("cat /proc/[0-9]*/wchan").stdout, "a stuck writer")
+        until(lambda: "mnt_want_write" in vm.run("cat /proc/[0-9]*/stack").stdout, "a stuck writer")
         vm.call(live, 2.0)
     counts = [value for _, value in sampled.points("dstate")]
     assert min(counts) == 0
