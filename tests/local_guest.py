@@ -13,7 +13,9 @@ GUEST = """
 import sys
 from pytest_kernelfs.guest import conversation, init
 init._wait_for_host = lambda to_speak: int(sys.argv[1])
-conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), init.log)
+# No console: that is root's. Neither is an ordinary user let into the kernel's log, which is told here.
+log = lambda line: print(line, file=sys.stderr)
+conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), log)
 """
 
 Guest = subprocess.Popen[bytes]
