@@ -20,7 +20,7 @@ from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.vagrant import box
 from pytest_kernelfs.tools import find
 from tests.vm.inner import InnerRun, until
-from tests.vm.providers.hypervisor import Hypervisor, running
+from tests.vm.providers.hypervisor import URI, Hypervisor, running
 
 _PROJECT = Path(__file__).parents[3]
 _NEEDED = ("vagrant", "mmdebstrap", "qemu-img", "dnsmasq", "ssh")
@@ -54,7 +54,7 @@ def runs(host: Hypervisor, kernel: Kernel, request: pytest.FixtureRequest) -> It
 
 def start(runs: InnerRun, *options: str) -> tuple[int, str]:
     """Exit code and output of a whole run with the provider vagrant."""
-    return runs.run("--kernelfs-provider=vagrant", _PATIENCE, *options, timeout=900)
+    return runs.run("--kernelfs-provider=vagrant", _PATIENCE, *options, timeout=3000)
 
 
 def leftovers(host: Hypervisor, runs: InnerRun) -> list[str]:
@@ -79,7 +79,7 @@ import pytest
 
 def test_a_distribution_with_the_kernel_under_test(vm, kernel):
     assert vm.run("uname -r", check=True).stdout.strip() == kernel.release
-    assert vm.run("systemctl is-system-running", check=True).stdout.strip() == "running"
+    assert vm.run("systemctl is-system-running --wait", check=True).stdout.strip() == "running"
     assert vm.host.package("openssh-server").is_installed
     vm.run("echo mine > /root/mark", check=True)
 
@@ -92,12 +92,21 @@ def test_wants_what_vagrant_cannot(vm):
 @pytest.mark.isolation("test")
 def test_starts_from_what_came_up(vm):
     assert vm.run("cat /root/mark").failed
-    assert abs(float(vm.run("date +%s", check=True).stdout) - time.time()) < 5
+    assert abs(float(vm.run("date +%s", check=True).stdout) - time.time()) < 30
 
 @pytest.mark.isolation("test")
 def test_panics(vm):
     vm.sysrq("c")
     vm.run("true")
+
+@pytest.mark.isolation("test")
+def test_resets(vm):
+    vm.sysrq("b")
+    vm.run("true")
+
+@pytest.mark.isolation("test")
+def test_shuts_down(vm):
+    vm.run("systemctl poweroff; sleep 600", timeout=600)
 """
 
 
@@ -113,7 +122,10 @@ def test_all_that_other_machines_can(host: Hypervisor, runs: InnerRun) -> None:
     code, output = start(runs, *files, "-rA", "-k", "not twice and not first_of_serial")
     assert code == 1, output
     assert told(output, "ERROR") == told(output, "XPASS") == [], output
-    assert told(output, "FAILED") == ["test_inner.py::test_fails", "test_inner.py::test_panics"], output
+    failed = [f"test_inner.py::test_{name}" for name in ("fails", "panics", "resets", "shuts_down")]
+    assert told(output, "FAILED") == failed, output
+    assert "sysrq: Resetting" in output
+    assert "reboot: Power down" in output
     passed = told(output, "PASSED")
     assert "test_inner.py::test_starts_from_what_came_up" in passed
     assert len([name for name in passed if name.startswith("test_catalogue.py")]) > 30, output
@@ -137,7 +149,8 @@ def test_a_kernel_that_does_not_boot(host: Hypervisor, runs: InnerRun) -> None:
     assert "1 error" in output
     assert "panicked while it booted" in output
     assert "VFS: Unable to mount root" in output
-    assert time.monotonic() - begun < 120
+    # Long before the time that a boot may take.
+    assert time.monotonic() - begun < 380
     assert leftovers(host, runs) == []
 
 
@@ -159,8 +172,8 @@ def test_what_is_missing_is_said_at_once(host: Hypervisor, runs: InnerRun) -> No
         code, output = start(runs)
     finally:
         host.start_daemon()
-    assert code == 1, output
-    assert "libvirtd does not answer" in output
+    assert code == 4, output
+    assert output.count("needs libvirtd, which does not answer at qemu:///system") == 1, output
     assert leftovers(host, runs) == []
 
 
@@ -169,12 +182,17 @@ def test_a_run_that_was_killed_leaves_nothing_to_the_next(host: Hypervisor, runs
     process = runs.start("--kernelfs-provider=vagrant", _PATIENCE)
     until(lambda: host.virsh("list", "--name"), "the start of a machine")
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
+    notes = [path.name for path in (runs.cache / "vagrant").glob("*")]
     assert leftovers(host, runs) != []
+    # As it is if the run is killed before Vagrant has noted its machine.
+    forgotten = f"kernelfs-{notes[0].rpartition('-')[0]}-forgotten-default.img"
+    host.virsh("vol-create-as", "default", forgotten, "1M")
     collected = host.run(
-        [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(runs.cache), "gc"],
+        [sys.executable, "-m", "pytest_kernelfs.cli", "--cache", str(runs.cache), "gc", "--libvirt-uri", URI],
         env={"TMPDIR": str(runs.folder)},
     )
     assert "destroyed the machine" in collected.stdout
+    assert f"removed the volume {forgotten} at {URI}" in collected.stdout
     assert host.machines() == []
     assert leftovers(host, runs) == []
