@@ -16,7 +16,7 @@ _PATIENCE_S = 1800.0  # against a hang alone: how long an example takes is the h
 EXAMPLES = [
     *("container_health", "network_stalls"),
     # What it shows of each kernel is tested elsewhere.
-    pytest.param("storage_backends", marks=pytest.mark.usefixtures("newest_only")),
+    pytest.param("storage_backends", marks=pytest.mark.kernel(">=7.0")),
 ]
 
 

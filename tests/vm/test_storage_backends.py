@@ -14,16 +14,23 @@ MIB = 1 << 20
 HALF = 512 << 10
 APP = bytes(range(256)) * (2 * HALF // 256)
 CONTENTS: dict[str, str | bytes] = {"bin/app": APP, "etc/name": "image", "etc/gone": "", "empty/": ""}
-LIKE_OTHERS = pytest.mark.usefixtures("oldest_or_newest")
-ALL = [
-    *("overlay-ext4", "btrfs", "thin-loop-ext4"),
-    *(pytest.param(name, marks=LIKE_OTHERS) for name in ("overlay-xfs", "thin-ext4")),
-]
 
 
-@pytest.mark.parametrize("storage_backend", ALL, indirect=True)
+@pytest.mark.parametrize("storage_backend", ["overlay-ext4", "btrfs", "thin-loop-ext4"], indirect=True)
 def test_containers_are_apart_and_commits_last(vm: VM, storage_backend: StorageBackend) -> None:
-    backend = storage_backend
+    check_containers(vm, storage_backend)
+    check_removal(storage_backend)
+
+
+@pytest.mark.parametrize("storage_backend", ["overlay-xfs", "thin-ext4"], indirect=True)
+@pytest.mark.usefixtures("oldest_or_newest")
+def test_the_same_where_little_else_is_different(vm: VM, storage_backend: StorageBackend) -> None:
+    check_containers(vm, storage_backend)
+    check_removal(storage_backend)
+
+
+def check_containers(vm: VM, backend: StorageBackend) -> None:
+    """Each has what it wrote itself, and what its image had when it was made."""
     image = backend.image(CONTENTS)
     one = backend.container(image)
     one.write("bin/app", "64K", offset="512K")
@@ -58,7 +65,6 @@ def test_containers_are_apart_and_commits_last(vm: VM, storage_backend: StorageB
     four = backend.container(three.commit())
     assert names(vm, four.path) == ["bin/app", "empty", "etc/name"]
     assert names(vm, backend.container(committed).path) == ["bin/app", "empty", "etc/name", "new"]
-    check_removal(backend)
 
 
 def names(vm: VM, path: str) -> list[str]:
