@@ -13,9 +13,8 @@ GUEST = """
 import sys
 from pytest_kernelfs.guest import conversation, init
 init._wait_for_host = lambda to_speak: int(sys.argv[1])
-# No console: that is root's. Neither is an ordinary user let into the kernel's log, which is told here.
-log = lambda line: print(line, file=sys.stderr)
-conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), log)
+# The console is root's, where an ordinary user's guest would say that it cannot read the kernel's log.
+conversation.converse_and_exit(init.PortIO(last_was_killed=sys.argv[2] == "killed"), lambda line: None)
 """
 
 Guest = subprocess.Popen[bytes]

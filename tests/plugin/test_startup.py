@@ -35,7 +35,9 @@ def test_nothing_heavy_is_imported_for_it(
     monkeypatch.delenv("KERNELFS_CACHE")
     pytester.makeconftest(TELL_MODULES)
     pytester.makepyfile(PLAIN)
-    result = pytester.runpytest_subprocess("-p", "pytest_kernelfs.plugin", timeout=300)
+    # From Python 3.14 on the debugger, which pytest loads, brings asyncio.
+    plugins = ("-p", "pytest_kernelfs.plugin", "-p", "no:debugging")
+    result = pytester.runpytest_subprocess(*plugins, timeout=300)
     result.assert_outcomes(passed=1)
     (line,) = (line for line in result.outlines if line.startswith("loaded:"))
     loaded = set(line.split())
