@@ -29,7 +29,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not gone(pid):
         assert time.monotonic() < deadline, f"process {pid} lives on"
         os.sched_yield()
@@ -103,20 +103,29 @@ def test_a_command_has_a_session_of_its_own() -> None:
     assert any(sid == pid for sid, pid in ids)
 
 
+def run_too_long(command: str) -> dict[str, Any]:
+    """What is given of a command whose time is up, once that was enough for it to print something."""
+    for seconds in (0.5, 5.0, 50.0):
+        result = commands.run(command, seconds)
+        if result["stdout"].endswith(b"\n"):
+            break
+    return result
+
+
 def test_a_command_that_takes_too_long_is_killed_but_its_output_kept() -> None:
-    result = commands.run("echo before; echo error >&2; sleep 600", 0.5)
+    result = run_too_long("echo error >&2; echo before; sleep 600")
     assert (result["rc"], result["stdout"], result["stderr"]) == (None, b"before\n", b"error\n")
-    assert (result["stuck"], result["duration"] < 10) == ("", True)
+    assert (result["stuck"], result["duration"] < 300) == ("", True)
 
 
 def test_the_whole_group_is_killed() -> None:
-    result = commands.run("sleep 600 & echo $!; wait", 0.5)
+    result = run_too_long("sleep 600 & echo $!; wait")
     assert result["rc"] is None
     wait_until_gone(int(result["stdout"]))
 
 
 def test_a_command_that_leaves_a_child_behind_is_waited_for() -> None:
-    result = commands.run("sleep 600 & echo $!", 0.5)
+    result = run_too_long("sleep 600 & echo $!")
     assert result["rc"] is None
     wait_until_gone(int(result["stdout"]))
 
@@ -125,7 +134,7 @@ def test_a_process_outside_of_the_group_that_holds_the_output_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(commands, "_GRACE_S", 0.1)
-    result = commands.run("setsid sh -c 'echo $$; exec sleep 600' & wait", 0.5)
+    result = run_too_long("setsid sh -c 'echo $$; exec sleep 600' & wait")
     os.kill(int(result["stdout"]), signal.SIGKILL)
     assert (result["rc"], result["stuck"]) == (None, "a process outside the group holds its output open")
 
