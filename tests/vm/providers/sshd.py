@@ -24,6 +24,8 @@ _BOOT_S = 300.0
 _TRIES = 5
 _PAM_MODULE = "pam_permit.so"
 _SUDO_PARTS = Path("/usr/libexec/sudo")
+# From 9.8 on sshd leaves each session to programs of its own.
+_SSHD_PARTS = Path("/usr/lib/openssh")
 
 # What a distribution's own init would have set up: nothing of ours is in it.
 _INIT = """#!/bin/sh
@@ -150,8 +152,9 @@ class SshdMachine:
         sshd, sudo = need("sshd"), need("sudo")
         modules = [path for path in _SUDO_PARTS.glob("*.so") if path.stem in ("sudoers", "libsudo_util")]
         pam = _pam_module()
-        programs = [sshd, sudo, *modules, pam]
-        for path in (sshd, *modules, pam, *shared_libraries(programs)):
+        parts = [sshd, *_SSHD_PARTS.glob("sshd-*")]
+        programs = [*parts, sudo, *modules, pam]
+        for path in (*parts, *modules, pam, *shared_libraries(programs)):
             add_with_symlinks(archive, path)
         archive.file(guest_path(sudo), sudo.read_bytes(), 0o4755)
         archive.file("etc/sudoers", b"tester,chatty ALL=(ALL) NOPASSWD: ALL\n", 0o440)
