@@ -12,7 +12,8 @@ import pytest
 
 from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, UsageError
 from pytest_kernelfs.guest import attached, files
-from pytest_kernelfs.machines.channel import GuestChannel, GuestExchange, SocketIO
+from pytest_kernelfs.machines.channel import GuestChannel, GuestExchange
+from pytest_kernelfs.machines.socket_io import SocketIO
 from tests.local_guest import Guest, converse
 
 PATIENCE_S = 120.0
