@@ -16,6 +16,8 @@ _CONFIGFS = "/sys/kernel/config"
 _BRD_DEVICES = 16
 # The kernel's search for disks runs in the background, and emulated processors are slow.
 _SCAN_S = 30.0
+# Where udev runs, it opens each disk that is new or has changed, and takes its time for that.
+_LOOKED_AT_S = 20.0
 
 
 class RamDisk:
@@ -226,7 +228,7 @@ def _load(resources: Resources, module: str, setting: str, **parameters: object)
         vm.modprobe(module, **parameters)
     except GuestCommandError as error:
         raise GuestCommandError(f"{module} (CONFIG_{setting}) cannot be used: {error}") from None
-    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module))
+    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module, _LOOKED_AT_S))
 
 
 def _load_anew(resources: Resources, module: str, setting: str, **parameters: object) -> None:

@@ -60,7 +60,7 @@ def test_zram(resources: Resources, machine: FakeMachine) -> None:
     assert (usage.original, usage.compressed, usage.memory) == (3, 2, 1)
     machine.calls.clear()
     resources.close()
-    assert machine.calls == [("remove_zram", ("/dev/zram0",)), ("unload", ("zram",))]
+    assert machine.calls == [("remove_zram", ("/dev/zram0",)), ("unload", ("zram", 20.0))]
 
 
 def test_brd_has_one_size(resources: Resources, machine: FakeMachine) -> None:
@@ -74,7 +74,7 @@ def test_brd_has_one_size(resources: Resources, machine: FakeMachine) -> None:
         factory(size="8M")
     machine.calls.clear()
     resources.close()
-    assert machine.calls == [("unload", ("brd",))]
+    assert machine.calls == [("unload", ("brd", 20.0))]
 
 
 def test_scsi_debug_is_loaded_for_its_disk(resources: Resources, machine: FakeMachine) -> None:
