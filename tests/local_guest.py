@@ -22,9 +22,13 @@ Guest = subprocess.Popen[bytes]
 
 def start_guest(predecessor: str) -> tuple[socket.socket, Guest]:
     ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, "-c", GUEST, str(theirs.fileno()), predecessor]
-        return ours, subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    command = [sys.executable, "-c", GUEST, str(theirs.fileno()), predecessor]
+    try:
+        with theirs:
+            return ours, subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    except BaseException:
+        ours.close()
+        raise
 
 
 def converse(predecessor: str = "none") -> tuple[GuestChannel, Guest]:

@@ -58,11 +58,16 @@ class SocketIO:
     def _send(self) -> None:
         # Again, because somebody may have left us something after we last looked.
         while self._waiting and self._sending.acquire(blocking=False):
-            if not self._send_what_fits():
-                self._thread = threading.Thread(target=self._send_on, name="kernelfs-send", daemon=True)
-                self._thread.start()
-                return
-            self._sending.release()
+            ours = True
+            try:
+                if not self._send_what_fits():
+                    self._thread = threading.Thread(target=self._send_on, name="kernelfs-send", daemon=True)
+                    ours = False
+                    self._thread.start()
+                    return
+            finally:
+                if ours:  # also when the user interrupts: what is taken down then has to be sent, too
+                    self._sending.release()
 
     def _send_on(self) -> None:
         """Send the rest, however long it takes; the lock is ours."""

@@ -90,6 +90,21 @@ def test_to_write_in_the_middle_of_a_write_does_no_harm() -> None:
     theirs.close()
 
 
+def test_what_was_interrupted_is_sent_before_what_follows(
+    ends: tuple[SocketIO, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_io: SocketIO) -> bool:
+        raise KeyboardInterrupt
+
+    io, theirs = ends
+    with monkeypatch.context() as patch:
+        patch.setattr(SocketIO, "_send_what_fits", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            io.write(b"first")
+    io.write(b"second")
+    assert receive(theirs, 11) == b"firstsecond"
+
+
 @pytest.mark.parametrize("read_first", [False, True])
 def test_an_end_that_has_gone_is_told(ends: tuple[SocketIO, socket.socket], *, read_first: bool) -> None:
     io, theirs = ends

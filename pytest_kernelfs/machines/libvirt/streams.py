@@ -116,8 +116,8 @@ class StreamSocket:
     def _end(self) -> None:
         self._open = False
         library().virEventRemoveHandle(self._watch)
-        end_stream(self._stream)
         self._far.close()
+        end_stream(self._stream)
 
 
 @final

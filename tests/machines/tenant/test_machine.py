@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,20 @@ class FakeChannel:
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes a machine; gives it, its connection and its channel."""
     monkeypatch.setattr(module, "Connection", FakeConnection)
     monkeypatch.setattr(module, "GuestChannel", FakeChannel)
+    made: list[TenantMachine] = []
 
     def make(tenancy: Tenancy | None = None) -> tuple[TenantMachine, Any, Any]:
         machine = TenantMachine(ACCESS, kernel(), tenancy, timeout=10)
+        made.append(machine)
         return machine, machine._connection, machine._channel
 
-    return make
+    yield make
+    for machine in made:
+        machine.destroy()
 
 
 def test_it_is_told_of_when_it_comes(make: Any) -> None:

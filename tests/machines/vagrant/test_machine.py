@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,13 +52,15 @@ class FakeInstance:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> tuple[VagrantMachine, FakeInstance]:
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[VagrantMachine, FakeInstance]]:
     monkeypatch.setattr(tenant, "Connection", FakeConnection)
     monkeypatch.setattr(tenant, "GuestChannel", FakeChannel)
     monkeypatch.setattr(module, "_POLL_S", 0.001)
     monkeypatch.setattr(module, "_STILL_THERE_S", 0.05)
     instance = FakeInstance()
-    return VagrantMachine(instance, lambda _instance: None, 10), instance  # type: ignore[arg-type]
+    machine = VagrantMachine(instance, lambda _instance: None, 10)  # type: ignore[arg-type]
+    yield machine, instance
+    machine.destroy()
 
 
 def _died_of(made: tuple[VagrantMachine, FakeInstance], seen: Exception) -> KernelfsError:
