@@ -103,17 +103,20 @@ def _some_process_may_hold_them() -> bool:
 def _holds(pid: str) -> bool:
     try:
         opened = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
-        return any(map(_is_special, opened)) or _maps_a_device(pid)
     except OSError:
         return False  # it ended while we looked
+    return any(map(_is_special, opened)) or _maps_a_device(pid)
 
 
 def _is_special(link: str) -> bool:
-    target = os.readlink(link)
-    if not target.startswith("/dev/"):
-        # To look at other files themselves may take for ever, on a file system that does not answer.
-        return target.startswith(_HOLDING)
-    status = os.stat(link)
+    try:
+        target = os.readlink(link)
+        if not target.startswith("/dev/"):
+            # To look at other files themselves may take for ever, on a file system that does not answer.
+            return target.startswith(_HOLDING)
+        status = os.stat(link)
+    except OSError:
+        return False  # closed while we looked, such as what the files of this process were listed with
     if not stat.S_ISCHR(status.st_mode):
         return stat.S_ISBLK(status.st_mode)
     return os.major(status.st_rdev) not in _HARMLESS_MAJORS and not target.startswith(_OUR_PORT)
@@ -121,6 +124,6 @@ def _is_special(link: str) -> bool:
 
 def _maps_a_device(pid: str) -> bool:
     """Whether it has mapped a device, whose file it may have closed."""
-    with open(f"/proc/{pid}/maps", errors="replace") as file:
-        paths = [line.split(None, 5)[5] for line in file if len(line.split(None, 5)) > 5]
+    lines = [line.split(None, 5) for line in files.text(f"/proc/{pid}/maps").splitlines()]
+    paths = [words[5] for words in lines if len(words) > 5]
     return any(path.startswith("/dev/") and not path.startswith(("/dev/zero", "/dev/shm/")) for path in paths)

@@ -123,6 +123,16 @@ def test_ordinary_files_pipes_and_terminals_hold_nothing(tmp_path: Path) -> None
         link.unlink()
 
 
+def test_one_file_that_is_closed_meanwhile_hides_no_other() -> None:
+    """To list our own files takes one, which has gone when they are looked at."""
+    with socket.socket() as ours:
+        high = os.dup2(ours.fileno(), 500)
+    try:
+        assert references._holds(str(os.getpid()))
+    finally:
+        os.close(high)
+
+
 def test_a_process_with_a_socket_may_hold_modules() -> None:
     with socket.socket():
         assert references._holds(str(os.getpid()))
