@@ -10,11 +10,13 @@ from pytest_kernelfs.guest import journal
 
 _FOLDER = "/proc/sys"
 _MOST_BYTES = 4096
-# Each interface has many, and services set them as interfaces come and go.
-_LEFT_OUT = ("net",)
+# Each interface has many, and services set them as interfaces come and go. Below the second, kernels before
+# 5.13 show what the scheduler measured. The last is a file system, which may be mounted by a look inside.
+_LEFT_OUT = frozenset({"net", "kernel/sched_domain", "fs/binfmt_misc"})
 # The kernel changes these by itself, others are judged apart, and reading the last does something.
 _VOLATILE = frozenset(
     {
+        "kernel.hung_task_detect_count",
         "kernel.hung_task_warnings",
         "kernel.ns_last_pid",
         "kernel.perf_event_max_sample_rate",
@@ -47,8 +49,7 @@ def read_all() -> Values:
     apart = any(entry[0] == "namespaces" for entry in journal.entries())
     found = {}
     for folder, names, files in os.walk(_FOLDER):
-        if folder == _FOLDER:
-            names[:] = [name for name in names if name not in _LEFT_OUT]
+        names[:] = [name for name in names if f"{folder}/{name}"[len(_FOLDER) + 1 :] not in _LEFT_OUT]
         for file in files:
             name = f"{folder}/{file}"[len(_FOLDER) + 1 :].replace("/", ".")
             if name in _VOLATILE or (apart and is_of_namespaces(name)):

@@ -17,6 +17,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "vm/drop_caches": "0\n",
         "kernel/sem": "32000\t1024\n",
         "kernel/panic": "0\n",
+        "kernel/hung_task_detect_count": "0\n",
+        "kernel/sched_domain/cpu0/domain0/max_newidle_lb_cost": "25000\n",
+        "fs/binfmt_misc/status": "enabled\n",
         "net/core/somaxconn": "1\n",
         "fs/file-nr": "1\n",
     }.items():
