@@ -47,7 +47,7 @@ def _options_of(target: str) -> list[str]:
 
 def umount(target: str, patience: float = 2.0) -> bool:
     """Unmount; False if nothing was mounted there. What keeps it busy has ``patience`` seconds to end."""
-    waiting = Patience(patience)
+    busy = Patience(patience)
     while True:
         try:
             syscalls.umount(target)
@@ -55,7 +55,7 @@ def umount(target: str, patience: float = 2.0) -> bool:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return False
-            if error.errno == errno.EBUSY and waiting.wait():
+            if error.errno == errno.EBUSY and busy.wait():
                 continue
             _say_why_not(target, error)
 
