@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.cache import Cache, explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.sizes import format_size
@@ -39,8 +39,12 @@ class _Entry:
 def check_allowed(cache: Cache) -> None:
     """Raises: InfrastructureError, naming a folder of the cache, if this user may remove nothing from it."""
     for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, SCRATCH))):
-        if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            status = folder.stat()
+        with explain_os_errors("look", folder, "--cache DIR"):
+            try:
+                status = folder.stat()
+            except FileNotFoundError:
+                continue
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise InfrastructureError(
                 f"cannot remove anything from {folder}: it cannot be written (owner {status.st_uid}, mode "
                 f"{status.st_mode & 0o777:o}); do it as its owner, or name your own cache with --cache DIR"

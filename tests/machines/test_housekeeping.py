@@ -81,3 +81,12 @@ def test_a_cache_that_nobody_may_write_is_told(cache: Cache, monkeypatch: pytest
     monkeypatch.setattr(os, "access", lambda path, _mode: path != folder)
     with pytest.raises(InfrastructureError, match=f"cannot remove anything from {folder}: it cannot be wri"):
         check_allowed(cache)
+
+
+def test_a_cache_that_nobody_may_look_at_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(InfrastructureError, match=f"cannot look in {cache.root}: permission is denied"):
+        check_allowed(cache)
