@@ -74,9 +74,13 @@ class SshdMachine:
     def __init__(self, kernel: Kernel, cache: Cache, accel: str, *, memory: int = 1536) -> None:
         self.kernel = kernel
         self.folder = Path(tempfile.mkdtemp(prefix="kfs-sshd-", dir="/tmp"))
+        # Nobody listens at its port, nor can anybody else while it is bound.
+        self._closed = socket.socket()
         try:
+            self._closed.bind(("127.0.0.1", 0))
             self._boot(cache, accel, memory)
         except BaseException:
+            self._closed.close()
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
@@ -91,9 +95,6 @@ class SshdMachine:
             self._add(CpioWriter(file))
         self.config = self.folder / "config"
         self.console_file = self.folder / "console"
-        # Nobody listens at this port, nor can anybody else while it is bound.
-        self._closed = socket.socket()
-        self._closed.bind(("127.0.0.1", 0))
         self._accel, self._memory = accel, memory
         self.boot()
 
@@ -142,7 +143,8 @@ class SshdMachine:
 
     def _has_its_port(self) -> bool:
         """False if QEMU ended before it began: somebody else has taken the port since it was free."""
-        while not self.console():
+        deadline = time.monotonic() + _BOOT_S
+        while not self.console() and time.monotonic() < deadline:
             if self._process.poll() is not None:
                 return False
             time.sleep(0.02)
