@@ -42,7 +42,13 @@ class VagrantMachine(TenantMachine):
         super().__init__(access, instance.kernel, Tenancy(owned=True), timeout=timeout)
         self._came = len(self.console())
         if instance.was_restored:
-            self._catch_up(timeout)
+            try:
+                self._catch_up(timeout)
+            except BaseException:
+                # Nobody else knows of them, and the machine goes.
+                self._connection.close(0.0)
+                self._channel.close()
+                raise
 
     def _catch_up(self, timeout: float) -> None:
         """Give a machine that was put back the time of day, and random numbers that no other test had."""

@@ -141,3 +141,26 @@ def test_a_call_that_hangs_ends_no_machine(made: tuple[VagrantMachine, FakeInsta
     machine, _ = made
     assert isinstance(_died_of(made, GuestTimeout("late")), GuestTimeout)
     assert machine.kernel == kernel()
+
+
+def test_a_machine_that_cannot_be_told_the_time_leaves_no_connection(
+    made: tuple[VagrantMachine, FakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[FakeConnection] = []
+
+    class Noted(FakeConnection):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            connections.append(self)
+
+    class Silent(FakeChannel):
+        def call(self, *_: Any) -> Any:
+            raise GuestTimeout("late")
+
+    monkeypatch.setattr(tenant, "Connection", Noted)
+    monkeypatch.setattr(tenant, "GuestChannel", Silent)
+    instance: Any = made[1]
+    instance.was_restored, instance.host_name = True, "box"
+    with pytest.raises(GuestTimeout):
+        VagrantMachine(instance, lambda _instance: None, 10)
+    assert [connection.socket.fileno() for connection in connections] == [-1]
