@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import Kernel
+from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.fixtures.machines import RUN
+from pytest_kernelfs.machines.initramfs.image import build_initramfs
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
 from tests.vm.inner import InnerRun
@@ -55,7 +57,10 @@ def oldest_or_newest(kernel: Kernel) -> None:
 @pytest.fixture
 def inner(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[InnerRun]:
     """Whole runs of pytest, apart from this one; in a short path, because sockets lie below it."""
+    cache = request.config.stash[RUN].config.cache_root
+    # Before it is linked into those of inner runs: some have a small disk, with room for a machine alone.
+    build_initramfs(Cache(cache), kernel)
     folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
-    run = InnerRun(folder, request.config.stash[RUN].config.cache_root, kernel.release)
+    run = InnerRun(folder, cache, kernel.release)
     yield run
     run.close()
