@@ -16,6 +16,9 @@ from pathlib import Path
 
 from pytest_kernelfs.errors import InfrastructureError
 
+# Below the root, beside the kinds: the files of machines that run.
+SCRATCH = "scratch"
+
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",

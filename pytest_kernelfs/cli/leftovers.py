@@ -30,8 +30,9 @@ def gc(settings: KernelSettings, cache_size: str, uris: Sequence[str]) -> None:
     Templates, ramdisks and what is known of the needs of tests go, the longest unused first; kernels stay
     (see 'kernelfs kernels prune').
     """
+    from pytest_kernelfs.cache import SCRATCH
     from pytest_kernelfs.guest import tenant
-    from pytest_kernelfs.machines.housekeeping import SCRATCH, check_allowed, tidy
+    from pytest_kernelfs.machines.housekeeping import check_allowed, tidy
     from pytest_kernelfs.machines.lease import collect
     from pytest_kernelfs.machines.libvirt import leftovers as hypervisor
     from pytest_kernelfs.machines.vagrant import leftovers as vagrant

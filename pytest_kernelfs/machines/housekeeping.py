@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kernelfs.cache import Cache, explain_os_errors
+from pytest_kernelfs.cache import SCRATCH, Cache, explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.sizes import format_size
 
 _KINDS = (template.KIND, "initramfs", "modules", "userland", "needs")
-SCRATCH = "scratch"
 # An entry that was just found may be about to be opened: it is let alone for a while.
 _IN_HAND_S = 600.0
 # Nothing takes longer to be built than this; what is older was left by a process that was killed.

@@ -167,6 +167,11 @@ class Xfs(Filesystem):
         super().__init__(resources, "xfs", on, mkfs)
 
 
+def filesystem_on(resources: Resources, kind: str, on: BlockDevice, mkfs: Sequence[str] = ()) -> Filesystem:
+    """The object for a file system of that kind on a device; nothing is made or mounted."""
+    return Xfs(resources, on, mkfs) if kind == "xfs" else Filesystem(resources, kind, on, mkfs)
+
+
 @final
 class Tmpfs(Mount):
     """A mounted tmpfs: ``path`` is where; its content is gone when it is unmounted."""

@@ -9,7 +9,7 @@ from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.guest import filesystems
 from pytest_kernelfs.resources import mkfs as making
 from pytest_kernelfs.resources.block import BlockDevice, check_device, full_speed
-from pytest_kernelfs.resources.filesystem import Filesystem, Tmpfs, Xfs
+from pytest_kernelfs.resources.filesystem import Filesystem, Tmpfs, Xfs, filesystem_on
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, parse_size
@@ -162,11 +162,7 @@ class FilesystemFactory:
     def _mounted(
         self, kind: str, device: BlockDevice, flags: Sequence[str], options: Sequence[str]
     ) -> Filesystem:
-        made = (
-            Xfs(self._resources, device, flags)
-            if kind == "xfs"
-            else Filesystem(self._resources, kind, device, flags)
-        )
+        made = filesystem_on(self._resources, kind, device, flags)
         made.mount(options)
         return made
 

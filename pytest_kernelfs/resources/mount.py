@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pytest_kernelfs.resources.disk import Disk
 
 
+def lies_below(path: str) -> bool:
+    """Whether a path is one below any folder that it is joined to, by its looks: links are not followed."""
+    return not posixpath.isabs(path) and ".." not in path.split("/")
+
+
 class Mount:
     """A mount in the guest.
 
@@ -54,7 +59,7 @@ class Mount:
 
         Gives the seconds it took. Raises: UsageError, GuestCommandError.
         """
-        if posixpath.isabs(path) or ".." in path.split("/"):
+        if not lies_below(path):
             raise UsageError(f"{self.kind}.write: {path!r} is no path below {self.path}")
         target = posixpath.join(self.path, path)
         return float(self.resources.vm.guest(files.write, target, parse_size(size), timeout=300.0))

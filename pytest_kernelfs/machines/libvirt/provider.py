@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.cache import SCRATCH, Cache
 from pytest_kernelfs.errors import InfrastructureError, UsageError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import disk_image, lease
@@ -64,7 +64,7 @@ class LibvirtProvider(PlainProvider):
         self._image = DiskImage.read(settings.image) if settings.image is not None else None
         self._uri = uri
         self._cache = Cache(settings.cache_root)
-        self._scratch = settings.cache_root / "scratch"
+        self._scratch = settings.cache_root / SCRATCH
         self._owner = Owner.this_process()
         self._numbers = itertools.count(1)
         self._open: Connection | None = None

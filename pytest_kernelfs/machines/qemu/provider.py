@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.cache import SCRATCH, Cache
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
@@ -47,7 +47,7 @@ class QemuProvider:
         self._settings = settings
         self._image = DiskImage.read(settings.image) if settings.image is not None else None
         self.cache = Cache(settings.cache_root)
-        self._scratch = settings.cache_root / "scratch"
+        self._scratch = settings.cache_root / SCRATCH
         self._templates = template.TemplateStore(self.cache)
         self._accelerator: Accelerator | None = None
         self._forks_work = True

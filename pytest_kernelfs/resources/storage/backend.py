@@ -10,7 +10,7 @@ from typing import Any, final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files
-from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.mount import Mount, lies_below
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, parse_size
 
@@ -66,7 +66,7 @@ class StorageBackend(ABC):
 
         Raises: UsageError; GuestCommandError if there is no room, for example.
         """
-        wrong = [name for name in contents if posixpath.isabs(name) or ".." in name.split("/")]
+        wrong = [name for name in contents if not lies_below(name)]
         if wrong:
             raise UsageError(f"{self!r}: the image's {wrong[0]!r} is no path below its root")
         return StorageImage(self, None, self._make(dict(contents)))
@@ -191,10 +191,10 @@ class StorageContainer(_Kept):
 
         Gives the seconds it took. Raises: UsageError, GuestCommandError.
         """
-        place = None if offset is None else parse_size(offset, "container.write: offset")
-        arguments = (self._below(path), parse_size(size, "container.write: size"))
-        more = () if place is None else (place,)
-        return float(self.resources.vm.guest(files.write, *arguments, *more, timeout=TIMEOUT_S))
+        place = () if offset is None else (parse_size(offset, "container.write: offset"),)
+        target = self._below(path)
+        length = parse_size(size, "container.write: size")
+        return float(self.resources.vm.guest(files.write, target, length, *place, timeout=TIMEOUT_S))
 
     def read(self, path: str) -> bytes:
         """The content of a file. Raises: UsageError; GuestCommandError if it is not there."""
@@ -222,6 +222,6 @@ class StorageContainer(_Kept):
 
     def _below(self, path: str) -> str:
         self.demand()
-        if posixpath.isabs(path) or ".." in path.split("/"):
+        if not lies_below(path):
             raise UsageError(f"{self!r}: {path!r} is no path below its root")
         return posixpath.join(self.path, path)

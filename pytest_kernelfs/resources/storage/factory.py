@@ -64,7 +64,10 @@ class StorageBackendFactory:
         if not kind.startswith("thin"):
             if block_size is not None or discard is not None:
                 raise UsageError(f"{_WHO}: block_size and discard are for thin pools, not for {name}")
-            return self._on_one_file_system(name, self._device(on, size), mkfs, options)
+            device = self._device(on, size)
+            if kind == "overlay":
+                return OverlayStorage(name, self._file_system(filesystem, device, mkfs, ()), options)
+            return BtrfsStorage(name, self._file_system(filesystem, device, mkfs, options))
         in_files = kind == "thin-loop"
         data, meta = self._files(on, size) if in_files else self._devices(on, size)
         pool = self._dm.thin_pool(
@@ -80,14 +83,6 @@ class StorageBackendFactory:
             options=options,
             files=backing if in_files else (),
         )
-
-    def _on_one_file_system(
-        self, name: str, device: BlockDevice, mkfs: Sequence[str], options: Sequence[str]
-    ) -> StorageBackend:
-        kind, filesystem = parse(name)
-        if kind == "overlay":
-            return OverlayStorage(name, self._file_system(filesystem, device, mkfs, ()), options)
-        return BtrfsStorage(name, self._file_system(filesystem, device, mkfs, options))
 
     def _empty_volume(self, pool: ThinPool, filesystem: str, mkfs: Sequence[str]) -> Thin:
         """A volume with an empty file system, of which all others are snapshots."""

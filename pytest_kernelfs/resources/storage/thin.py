@@ -7,7 +7,7 @@ from typing import final
 
 from pytest_kernelfs.guest import files, space, storage
 from pytest_kernelfs.resources.dm_thin import Thin, ThinPool
-from pytest_kernelfs.resources.filesystem import Filesystem, Xfs
+from pytest_kernelfs.resources.filesystem import Filesystem, filesystem_on
 from pytest_kernelfs.resources.storage.backend import TIMEOUT_S, Started, StorageBackend, StorageUsage
 
 # A new volume reads as zeros: there is nothing that mkfs, or the kernel later on, has to blank.
@@ -82,11 +82,7 @@ class ThinStorage(StorageBackend):
 
     def _mounted_copy(self, of: Thin) -> Place:
         volume = self.pool.snapshot(of=of)
-        made = (
-            Xfs(self.resources, volume)
-            if self.filesystem == "xfs"
-            else Filesystem(self.resources, self.filesystem, volume)
-        )
+        made = filesystem_on(self.resources, self.filesystem, volume)
         made.mount(self._options)
         return volume, made
 
