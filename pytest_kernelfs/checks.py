@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from pytest_kernelfs import news
 from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint
 from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsWarning, KernelMisbehaved, warn
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
@@ -63,6 +64,8 @@ def _look(resources: Resources, checks: frozenset[str], allowed: Sequence[str]) 
     seen = review(vm, vm.machine.log_start, allowed=allowed, leaks="leaks" in checks, patience=patience)
     if "dmesg" in checks and seen.lost:
         _warn_of_lost(seen.lost)
+    if "dmesg" in checks and seen.early:
+        _tell_of_early(seen, str(vm.kernel.version))
     return _described(seen, checks, str(vm.kernel.version))
 
 
@@ -91,6 +94,12 @@ def fail(found: Sequence[str]) -> None:
     """Raises: KernelMisbehaved with all findings, if there are any."""
     if found:
         raise KernelMisbehaved("after the test, " + "\n".join(found))
+
+
+def _tell_of_early(seen: Review, kernel: str) -> None:
+    """Not the test's doing, and yet something that whoever looks after the machines should know."""
+    lines = "; ".join(str(story[0]) for story in seen.early)
+    news.tell(f"kernel {kernel} logged trouble as its machine started, before the test began: {lines}")
 
 
 def _warn_of_lost(count: int) -> None:

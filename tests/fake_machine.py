@@ -56,7 +56,7 @@ class FakeMachine:
                 "blocked": [],
                 "loud": [],
             },
-            "review": {"log": [], "lost": 0, "taint": 0, "leaks": []},
+            "review": {"log": [], "last": [], "early": [], "lost": 0, "taint": 0, "leaks": []},
             "begin": 1,
             **answers,
         }

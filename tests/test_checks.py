@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_kernelfs import news
 from pytest_kernelfs.checks import conclude, fail
 from pytest_kernelfs.errors import (
     GuestCommandError,
@@ -23,6 +24,8 @@ BAD = {
     "log": [[{"seq": 1, "level": 4, "seconds": 1.0, "text": "BUG: x"}]],
     "lost": 0,
     "taint": 1 << 9,
+    "last": [],
+    "early": [],
     "leaks": ["cgroup: /a"],
 }
 
@@ -110,12 +113,23 @@ def test_allowed_lines_and_the_start_of_the_test_reach_the_machine() -> None:
     assert made.vm.machine.arguments("review") == [(42, ["oom"], True, 2.0, [])]  # type: ignore[attr-defined]
 
 
-LOST = {"log": [], "lost": 17, "taint": 0, "leaks": []}
+LOST = {"log": [], "last": [], "early": [], "lost": 17, "taint": 0, "leaks": []}
 
 
 def test_lost_records_are_a_warning() -> None:
     with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
         assert conclude(resources("dmesg", review=LOST), ()) == []
+
+
+def test_trouble_before_the_test_is_news_and_not_the_tests() -> None:
+    heard: list[str] = []
+    early = {"log": [], "last": [], "early": BAD["log"], "lost": 0, "taint": 0, "leaks": []}
+    with news.heard_by(heard.append):
+        assert conclude(resources("dmesg", review=early), ()) == []
+        assert conclude(resources("taint", review=early), ()) == []
+    assert len(heard) == 1
+    assert "logged trouble as its machine started, before the test began: " in heard[0]
+    assert "BUG: x" in heard[0]
 
 
 @pytest.mark.filterwarnings("error")

@@ -66,7 +66,10 @@ def describe_log(found: Review, kernel: str) -> list[str]:
 def describe_taint(found: Review, kernel: str) -> list[str]:
     """What taints the kernel since the test began, as the text of one finding, or nothing."""
     headline = f"the kernel is tainted since this test (kernel {kernel})"
-    return _finding(headline, found.trouble, _ALLOW_TAINT)
+    lines = found.trouble
+    if lines and found.last:
+        lines += ["the log tells of nothing that is not allowed; its last lines:", *map(str, found.last)]
+    return _finding(headline, lines, _ALLOW_TAINT)
 
 
 def describe_leaks(found: Review, kernel: str) -> list[str]:

@@ -37,6 +37,7 @@ _TRACE_ENDS = re.compile(r"end trace")
 # What goes on with the trouble that was told before it: "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]".
 _BELONGS = re.compile(r"Oops:")
 _MOST_FOUND = 20
+_LAST_LINES = 5
 
 _POLL_S = 0.02
 # What the kernel does in the background may hold a module, such as a search for disks: that has so many times
@@ -55,15 +56,15 @@ _logged: List[Dict[str, Any]] = []  # noqa: UP006
 
 def remember() -> None:
     """Take what is there now for what was there before the test."""
-    global _before, _held_before, _taint_before, _log, _sysctls
+    global _before, _held_before, _log, _sysctls
     _before = inventory.state()
     _held_before = references.counted()
-    _taint_before = taint()
     _sysctls = sysctls.read_all() if journal.is_kept() else {}
     if _log >= 0:
         os.close(_log)
     _log = kmsg.open_at_end()
     _logged.clear()
+    _accept_taint()
 
 
 def begin(text: str) -> int:
@@ -72,7 +73,24 @@ def begin(text: str) -> int:
     Gives the number of that line.
     """
     remember()
-    return kmsg.mark(text)
+    return own_log_begins(text)
+
+
+def own_log_begins(text: str) -> int:
+    """Write a line into the log; what comes from there on is the test's. Gives the line's number."""
+    number = kmsg.mark(text)
+    _accept_taint()
+    return number
+
+
+def _accept_taint() -> None:
+    """Take the taint for what was there before.
+
+    Always behind the place where the log is begun: the kernel taints itself after it has told why, and what
+    it did in between is told then. The other way round there would be a taint that nothing explains.
+    """
+    global _taint_before
+    _taint_before = taint()
 
 
 def review(
@@ -80,19 +98,22 @@ def review(
 ) -> dict[str, Any]:
     """All that is to be judged after a test, in one call. ``also`` are patterns that tell of a failure, too.
 
-    Gives a dict: ``log`` (see ``bad_records``), ``lost`` (records overwritten before they were read),
-    ``taint`` (bits that were set meanwhile), ``leaks`` (see ``left_behind``; empty unless ``leaks``).
+    Gives a dict: ``log`` (see ``bad_records``), ``last`` (the last records, where there are no bad ones),
+    ``early`` (the bad ones from between the machine's copying and the test), ``lost`` (records overwritten
+    before they were read), ``taint`` (bits that were set meanwhile), ``leaks`` (see ``left_behind``; empty
+    unless ``leaks``).
     """
     left = left_behind(patience) if leaks else []
+    # Before the log: what taints the kernel was logged before.
+    tainted = taint() & ~_taint_before
     records = _records(since)
     # The oldest record there is: later than the first of the test means that some are gone.
     lost = max(0, records[0]["seq"] - since) if records else 0
-    return {
-        "log": bad_records([record for record in records if record["seq"] >= since], allowed, also),
-        "lost": lost,
-        "taint": taint() & ~_taint_before,
-        "leaks": left,
-    }
+    own = [record for record in records if record["seq"] >= since]
+    bad = bad_records(own, allowed, also)
+    early = bad_records([record for record in _logged if record["seq"] < since], allowed)
+    last = [] if bad else own[-_LAST_LINES:]
+    return {"log": bad, "last": last, "early": early, "lost": lost, "taint": tainted, "leaks": left}
 
 
 def _records(since: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-from pytest_kernelfs.guest import kmsg
+from pytest_kernelfs.guest import audit
 
 # linux/random.h
 _RNDADDENTROPY = 0x40085203
@@ -40,4 +40,4 @@ def adopt(name: str, now: float, entropy: bytes) -> int:
     finally:
         os.close(handle)
     random.seed(int.from_bytes(entropy, "little"))
-    return kmsg.mark(f"kernelfs: this is {name}")
+    return audit.own_log_begins(f"kernelfs: this is {name}")

@@ -26,12 +26,15 @@ _TROUBLE = {
 class Review:
     """What was seen since the test began.
 
-    ``log`` has the records that tell of a failure, each followed by its trace; ``lost`` counts records that
-    were overwritten before they could be read; ``taint`` are the taint bits set meanwhile; ``leaks`` names
-    what was not there before.
+    ``log`` has the records that tell of a failure, each followed by its trace; ``last`` the last records of
+    all, where none tells of a failure; ``early`` those that do and came before the test, when the machine had
+    just been copied; ``lost`` counts records that were overwritten before they could be read; ``taint`` are
+    the taint bits set meanwhile; ``leaks`` names what was not there before.
     """
 
     log: tuple[tuple[LogRecord, ...], ...]
+    last: tuple[LogRecord, ...]
+    early: tuple[tuple[LogRecord, ...], ...]
     lost: int
     taint: int
     leaks: tuple[str, ...]
@@ -56,6 +59,8 @@ def review(
     raw = vm.guest(audit.review, *arguments, timeout=60.0 + patience)
     return Review(
         log=tuple(_records(story) for story in raw["log"]),
+        last=_records(raw["last"]),
+        early=tuple(_records(story) for story in raw["early"]),
         lost=int(raw["lost"]),
         taint=int(raw["taint"]),
         leaks=tuple(raw["leaks"]),

@@ -8,12 +8,12 @@ import pytest
 
 from pytest_kernelfs.assertions.clean import dmesg_clean, no_leaks
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.machines.vm import VM, LogRecord
 from tests.fake_machine import FakeMachine
 
 
 def seen(**found: Any) -> dict[str, Any]:
-    return {"log": [], "lost": 0, "taint": 0, "leaks": [], **found}
+    return {"log": [], "last": [], "early": [], "lost": 0, "taint": 0, "leaks": [], **found}
 
 
 def record(text: str) -> dict[str, Any]:
@@ -75,3 +75,16 @@ def test_what_is_no_pattern_is_refused_before_anything_is_asked(options: Any) ->
     with pytest.raises(UsageError, match=r"assert_dmesg_clean: al(so|low)"):
         dmesg_clean(VM(machine), **options)
     assert machine.calls == []
+
+
+def test_a_taint_that_the_log_does_not_explain_comes_with_its_last_lines() -> None:
+    last = [{"seq": 7, "level": 6, "seconds": 2.5, "text": "all is well"}]
+    with pytest.raises(AssertionError) as caught:
+        dmesg_clean(VM(FakeMachine(review=seen(taint=1 << 9, last=last))))
+    told = str(caught.value).splitlines()[1:4]
+    assert [line.strip() for line in told] == [
+        "W: the kernel issued a warning",
+        "the log tells of nothing that is not allowed; its last lines:",
+        str(LogRecord(**last[0])),  # type: ignore[arg-type]
+    ]
+    dmesg_clean(VM(FakeMachine(review=seen(last=last))))

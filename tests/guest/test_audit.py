@@ -127,7 +127,76 @@ def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.Monk
     monkeypatch.setattr(audit, "taint", lambda: 0)
     monkeypatch.setattr(kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
     assert audit.review(70, [], False, 0.0)["lost"] == 20
-    assert audit.review(100, [], False, 0.0) == {"log": [], "lost": 0, "taint": 0, "leaks": []}
+    seen = audit.review(100, [], False, 0.0)
+    assert (seen["log"], seen["lost"], seen["last"]) == ([], 0, [record("fine", seq=120)])
+
+
+class Kernel:
+    """A log, and a taint that is set as each line of trouble comes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.unread: list[dict[str, Any]] = []
+        self.taint = 0
+        monkeypatch.setattr(audit, "taint", lambda: self.taint)
+        monkeypatch.setattr(audit, "_log", 3)
+        monkeypatch.setattr(audit, "_logged", [])
+        monkeypatch.setattr(audit, "_taint_before", 0)
+        monkeypatch.setattr(kmsg, "mark", lambda text: self.log(text)["seq"])
+        monkeypatch.setattr(kmsg, "read", lambda: list(self.records))
+        monkeypatch.setattr(kmsg, "read_from", lambda _handle: self._read())
+
+    def log(self, text: str) -> dict[str, Any]:
+        self.records.append(record(text, seq=len(self.records)))
+        self.unread.append(self.records[-1])
+        return self.records[-1]
+
+    def warn(self) -> None:
+        self.log("WARNING: CPU: 0 PID: 1 at kernel/time/tick.c:1")
+        self.taint |= 1 << 9
+
+    def _read(self) -> list[dict[str, Any]]:
+        unread, self.unread = self.unread, []
+        return unread
+
+
+def test_trouble_before_the_test_is_told_apart_from_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.warn()
+    seen = audit.review(audit.own_log_begins("this is a fork"), [], False, 0.0)
+    assert (seen["log"], seen["taint"]) == ([], 0)
+    assert [story[0]["text"][:8] for story in seen["early"]] == ["WARNING:"]
+
+
+def test_a_warning_while_a_test_is_begun_or_judged_never_taints_without_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = Kernel(monkeypatch)
+    mark, read = kmsg.mark, kmsg.read_from
+
+    def mark_and_warn(text: str) -> int:
+        number = mark(text)
+        kernel.warn()
+        return number
+
+    def read_and_warn(handle: int) -> list[dict[str, Any]]:
+        records = read(handle)
+        kernel.warn()
+        return records
+
+    monkeypatch.setattr(kmsg, "mark", mark_and_warn)
+    since = audit.own_log_begins("this is a fork")
+    seen = audit.review(since, [], False, 0.0)
+    assert (len(seen["log"]), seen["taint"], seen["last"]) == (1, 0, [])
+    monkeypatch.setattr(kmsg, "mark", mark)
+    kernel.taint = 0
+    since = audit.own_log_begins("this is another")
+    # In the middle of the review, as the log has just been read.
+    monkeypatch.setattr(kmsg, "read_from", read_and_warn)
+    assert audit.review(since, [], False, 0.0)["taint"] == 0
+    monkeypatch.setattr(kmsg, "read_from", read)
+    seen = audit.review(since, [], False, 0.0)
+    assert (len(seen["log"]), seen["taint"]) == (1, 1 << 9)
 
 
 def test_modules_that_are_held_count_when_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
