@@ -18,6 +18,9 @@ KERNELS := --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel 7.2
 # Two at a time: a machine keeps one processor busy. A file stays together, because its tests may share machines.
 LANES := -n 2 --dist loadfile
 
+# A busy host may stand still in the middle of a test: one that fails has a second chance, which the table shows.
+AGAIN := --reruns 1 --reruns-delay 5
+
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
@@ -33,7 +36,7 @@ demo: $(VENV)/.installed
 
 test: test-host
 	$(BIN)/pytest -m "not vm" $(ARGS)
-	$(BIN)/pytest -m vm $(KERNELS) $(LANES) $(ARGS)
+	$(BIN)/pytest -m vm $(KERNELS) $(LANES) $(AGAIN) $(ARGS)
 
 # Our speed against a plain boot and against virtme-ng; writes docs/benchmarks.md.
 bench: $(VENV)/.installed-bench

@@ -180,7 +180,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Settle what the test needs, after pytest's own skips and before its fixtures."""
-    if _candidate(item) is not None and not item.config.getoption("setupplan", False):
+    if _candidate(item) is None:
+        return
+    from pytest_kernelfs.report.results import forget_attempt
+
+    forget_attempt(item)
+    if not item.config.getoption("setupplan", False):
         _needs(item.config).settle(item)
 
 
@@ -241,8 +246,10 @@ class MatrixReporter:
         if not self._results:
             return
         from pytest_kernelfs.report.header import legend
+        from pytest_kernelfs.report.repeats import write_repeats
         from pytest_kernelfs.report.terminal import write_matrix
 
+        write_repeats(terminalreporter)
         write_matrix(terminalreporter, self._results, legend(self._run))
         if self._artifacts:
             count = f"{len(self._artifacts)} test{'' if len(self._artifacts) == 1 else 's'}"

@@ -109,7 +109,7 @@ def test_markers_are_documented(name: str) -> None:
 
 
 def test_documented_markers_exist() -> None:
-    known = {*MARKERS, "parametrize", "vm", "network"}
+    known = {*MARKERS, "parametrize", "vm", "network", "flaky"}
     assert set(re.findall(r"pytest\.mark\.(\w+)", TEXT)) <= known
 
 

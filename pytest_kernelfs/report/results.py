@@ -27,10 +27,14 @@ _PHASES: Final = ("setup", "call", "teardown")
 
 @dataclass(frozen=True)
 class Cell:
-    """One test on one kernel: its verdict, and the longest time measured in it (seconds), if any was."""
+    """One test on one kernel: its verdict, and the longest time measured in it (seconds), if any was.
+
+    ``attempts`` counts how often it ran, where pytest-rerunfailures had it run again; the last one counts.
+    """
 
     verdict: str
     worst: float | None = None
+    attempts: int = 1
 
 
 class ResultTable:
@@ -39,18 +43,33 @@ class ResultTable:
     def __init__(self, kernels: Iterable[str] = ()) -> None:
         self._kernels = dict.fromkeys(kernels)
         self._cells: dict[str, dict[str, Cell]] = {}
+        self._repeated: Counter[tuple[str, str]] = Counter()
+        self._void: set[tuple[str, str]] = set()
 
     def add(self, report: pytest.TestReport) -> None:
-        """Take in one phase of a test; one without a kernel, or that will be repeated, is passed over."""
+        """Take in one phase of a test; one without a kernel is passed over.
+
+        Of a test that runs again only the last attempt counts: one begins with each set-up, and what comes
+        between an attempt that failed and the next set-up is said of the one that failed.
+        """
         kernel = self._kernel(report)
-        if kernel is None or report.outcome not in ("passed", "failed", "skipped"):
+        if kernel is None:
+            return
+        test = without_kernel(report.nodeid, kernel)
+        if report.when == "setup":
+            self._void.discard((test, kernel))
+        if report.outcome not in ("passed", "failed", "skipped"):
+            self._repeated[test, kernel] += 1
+            self._void.add((test, kernel))
+            self._cells.get(test, {}).pop(kernel, None)
+        if (test, kernel) in self._void:
             return
         self._kernels.setdefault(kernel)
-        row = self._cells.setdefault(without_kernel(report.nodeid, kernel), {})
+        row = self._cells.setdefault(test, {})
         verdict = verdict_of(report)
         if report.when == "setup" and verdict == "passed":
             return  # not a result yet: the run may be interrupted before the test is
-        new = Cell(verdict, _worst_time(report.user_properties))
+        new = Cell(verdict, _worst_time(report.user_properties), self._repeated[test, kernel] + 1)
         row[kernel] = _combine(row.get(kernel), new)
 
     @property
@@ -70,6 +89,10 @@ class ResultTable:
     def totals(self, kernel: str) -> Counter[str]:
         """How many tests ended with each verdict on that kernel."""
         return Counter(row[kernel].verdict for row in self._cells.values() if kernel in row)
+
+    def repeated(self, kernel: str) -> int:
+        """How many tests have a result on that kernel that is not their first attempt's."""
+        return sum(kernel in row and row[kernel].attempts > 1 for row in self._cells.values())
 
     def __bool__(self) -> bool:
         return any(self._cells.values())
@@ -99,6 +122,15 @@ def verdict_of(report: pytest.TestReport) -> str:
     return report.outcome
 
 
+def forget_attempt(item: pytest.Item) -> None:
+    """Before a test runs (again): what an earlier attempt measured and left is not this one's."""
+    item.user_properties[:] = [
+        (name, value)
+        for name, value in item.user_properties
+        if name not in (MEASUREMENT_PROPERTY, ARTIFACTS_PROPERTY)
+    ]
+
+
 def artifacts_of(report: pytest.TestReport) -> list[str]:
     """The folder with the artifacts of a test, if there is one."""
     return [str(value) for name, value in report.user_properties if name == ARTIFACTS_PROPERTY]
@@ -125,7 +157,7 @@ def _combine(old: Cell | None, new: Cell) -> Cell:
         return new
     times = [time for time in (old.worst, new.worst) if time is not None]
     verdict = min(old.verdict, new.verdict, key=lambda verdict: _RANK[verdict])
-    return Cell(verdict, max(times, default=None))
+    return Cell(verdict, max(times, default=None), new.attempts)
 
 
 def _worst_time(properties: Iterable[Sequence[Any]]) -> float | None:

@@ -37,6 +37,7 @@ _WORDS: Final = {
     "xpassed": "XPASS",
 }
 _TOTALS: Final = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+_ORDINALS: Final = {2: "2nd", 3: "3rd"}
 _TIMELESS: Final = ("error", "skipped")
 _INDENT: Final = 2
 _GAP: Final = 2
@@ -114,10 +115,15 @@ def plain(lines: Sequence[Line]) -> list[str]:
 
 
 def cell_text(cell: Cell | None) -> str:
-    """``FAILED 4.05s``: the verdict, and the longest measured time where it means something."""
+    """``FAILED 4.05s``: the verdict, and the longest measured time where it means something.
+
+    ``passed (2nd)`` is what a test came to when it was run again.
+    """
     if cell is None:
         return "-"
     word = _WORDS[cell.verdict]
+    if cell.attempts > 1:
+        word += f" ({_ORDINALS.get(cell.attempts, f'{cell.attempts}th')})"
     if cell.worst is None or cell.verdict in _TIMELESS:
         return word
     return f"{word} {seconds(cell.worst)}"
@@ -206,6 +212,10 @@ def _total_lines(table: ResultTable, block: _Block, names: int) -> Iterator[Line
             continue
         counts = [(totals[kernel][verdict], width) for kernel, width in block.columns.items()]
         yield _row(verdict, names, [(str(n or "-").rjust(w), verdict if n else "") for n, w in counts])
+    repeated = {kernel: table.repeated(kernel) for kernel in table.kernels}
+    if any(repeated.values()):
+        counts = [(repeated[kernel], width) for kernel, width in block.columns.items()]
+        yield _row("run again", names, [(str(n or "-").rjust(w), "xfailed" if n else "") for n, w in counts])
 
 
 def _row(name: str, names: int, cells: Sequence[Segment]) -> Line:

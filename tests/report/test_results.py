@@ -77,10 +77,22 @@ def test_a_test_that_was_only_set_up_has_no_result() -> None:
     assert not table
 
 
-def test_an_attempt_that_is_repeated_does_not_count() -> None:
-    again = report()
+def rerun(**extra: Any) -> pytest.TestReport:
+    again = report(**extra)
     again.outcome = "rerun"  # type: ignore[assignment]  # as pytest-rerunfailures sets it
-    assert verdict(again, report()) == "passed"
+    return again
+
+
+def test_an_attempt_that_is_repeated_does_not_count() -> None:
+    slow: list[dict[str, object]] = [{"name": "umount", "max": 9.0, "unit": "s"}]
+    first = (report(when="setup"), rerun(), report(when="teardown", measured=slow))
+    table = table_of(*first, report(when="setup"), report(), report(when="teardown"))
+    assert table.cell("test_a.py::test_x", "6.1") == Cell("passed", None, attempts=2)
+    assert (table.repeated("6.1"), table.repeated("5.10")) == (1, 0)
+    last = (report(when="setup"), report(outcome="failed"))
+    assert table_of(*first, *first, *last).totals("6.1") == {"failed": 1}
+    assert verdict(report(), rerun(when="teardown"), report(outcome="skipped", when="setup")) == "skipped"
+    assert not table_of(rerun(), report(when="teardown"))  # interrupted before it ran again
 
 
 def test_the_worst_time_of_all_measurements_and_phases_is_kept() -> None:

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from pytest_kernelfs.report.results import ResultTable
+from pytest_kernelfs.report.results import Cell, ResultTable
 from pytest_kernelfs.report.terminal import cell_text, plain, render, seconds
 
 pytest_plugins = ["pytester"]
@@ -260,7 +260,7 @@ def test_what_did_not_run_is_a_dash() -> None:
 
 CONFTEST = """
 import pytest
-from pytest_kernelfs.report.results import ResultTable
+from pytest_kernelfs.report.results import Cell, ResultTable
 from pytest_kernelfs.report.terminal import write_matrix
 
 table = ResultTable()
@@ -301,3 +301,9 @@ def test_a_coloured_run_is_coloured(pytester: pytest.Pytester) -> None:
 def test_a_run_without_kernels_says_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_y(): pass")
     run(pytester).stdout.no_fnmatch_line("=* kernels =*")
+
+
+def test_an_attempt_that_was_not_the_first_is_marked() -> None:
+    assert cell_text(Cell("passed", 0.5, attempts=2)) == "passed (2nd) 0.50s"
+    assert cell_text(Cell("failed", attempts=3)) == "FAILED (3rd)"
+    assert cell_text(Cell("passed", attempts=4)) == "passed (4th)"
