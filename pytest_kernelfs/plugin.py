@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 
 from pytest_kernelfs import config as options
 from pytest_kernelfs import providers
-from pytest_kernelfs.errors import KernelfsError, UsageError
+from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
 from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
@@ -223,8 +224,16 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
-    if run is not None:
-        run.close()
+    if run is None:
+        return
+    ends_already = sys.exc_info()[1] is not None
+    try:
+        with _usage_errors():
+            run.close()
+    except pytest.UsageError as error:
+        if not ends_already:
+            raise
+        sys.stderr.write(f"ERROR: {error}\n")  # the error that ends the run is the one to be told
 
 
 class MatrixReporter:
@@ -257,7 +266,11 @@ class MatrixReporter:
 
 
 def _chosen_provider(config: pytest.Config, name: str) -> MakeProvider:
-    return providers.choose(name, config.hook.pytest_kernelfs_providers(config=config))
+    from pytest_kernelfs.machines.foreign import blaming
+
+    with blaming("a plugin's hook pytest_kernelfs_providers"):
+        offered = config.hook.pytest_kernelfs_providers(config=config)
+    return providers.choose(name, offered)
 
 
 def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
@@ -281,7 +294,7 @@ def _wants_machine(item: pytest.Item) -> tuple[Candidate, MachineSpec] | None:
     try:
         alone = isolation_of(item, run.isolation) == "test"
         return (candidate, machine_spec_of(item, run.machine_spec)) if alone and candidate else None
-    except UsageError:
+    except KernelfsError:
         return None  # told when it is that test's turn
 
 
@@ -310,8 +323,6 @@ def _needs(config: pytest.Config) -> Needs:
 
 
 def _fetch(config: pytest.Config, candidates: list[Candidate]) -> None:
-    import sys
-
     from pytest_kernelfs.report.progress import shown_progress
 
     with shown_progress(sys.stderr) as progress:

@@ -98,13 +98,25 @@ def refuse_unused(provider: str, typed: Iterable[str]) -> None:
 
 
 def choose(name: str, offered: Iterable[Mapping[str, MakeProvider]]) -> MakeProvider:
-    """The provider of that name. Raises: UsageError if none has it, or two have."""
+    """The provider of that name; one of another plugin raises no errors but ours.
+
+    Raises: UsageError if none has it, or two have.
+    """
     found: dict[str, list[MakeProvider]] = {}
     for group in offered:
+        if not isinstance(group, Mapping):
+            raise UsageError(
+                f"a plugin's pytest_kernelfs_providers gave {group!r}; it has to give a dict: names of "
+                "providers, and what makes them"
+            )
         for known, make in group.items():
             found.setdefault(known, []).append(make)
     if name not in found:
         raise UsageError(f"--kernelfs-provider: {name!r} is none of {', '.join(sorted(found))}")
     if len(found[name]) > 1:
         raise UsageError(f"--kernelfs-provider: two plugins offer a provider {name!r}; disable one of them")
-    return found[name][0]
+    if name in NAMES:
+        return found[name][0]
+    from pytest_kernelfs.machines.foreign import watched
+
+    return watched(name, found[name][0])

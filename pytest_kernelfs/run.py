@@ -244,7 +244,9 @@ class Run:
 
     def close(self) -> None:
         """End every machine, and the provider."""
-        if self._pool is not None:
-            self._pool.close()
-        if "provider" in self.__dict__:
-            self.provider.close()
+        try:
+            if self._pool is not None:
+                self._pool.close()
+        finally:
+            if "provider" in self.__dict__:
+                self.provider.close()

@@ -101,11 +101,13 @@ class MachinePool:
 
     def release(self) -> None:
         """End the machine that was handed out, if any."""
-        if self._vm is not None:
-            self._vm.machine.destroy()
-        self._vm = self._key = None
+        vm, self._vm, self._key = self._vm, None, None
+        if vm is not None:
+            vm.machine.destroy()
 
     def close(self) -> None:
         """End every machine."""
-        self.release()
-        self._spares.close()
+        try:
+            self.release()
+        finally:
+            self._spares.close()

@@ -80,6 +80,48 @@ def test_what_cannot_be_loaded_is_told_in_a_line(
     assert said.endswith(reason)
 
 
+BROKEN = """
+from pytest_kernelfs import PlainProvider
+
+class Broken(PlainProvider):
+    name, isolation = "theirs", "test"
+
+    def describe(self):
+        return {}["lab"]
+
+def pytest_kernelfs_providers(config):
+    return {"theirs": lambda settings: Broken()}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("Broken()", "'describe' of the provider 'theirs' raised KeyError: 'lab' ("),
+        ("Broken(settings)", "making the provider 'theirs' raised TypeError: Broken() takes no arguments ("),
+    ],
+)
+def test_a_mistake_in_it_is_told_in_a_line(tmp_path: Path, mistake: str, told: str) -> None:
+    (tmp_path / "conftest.py").write_text(BROKEN.replace("Broken()", mistake))
+    kernel = tmp_path / "bzImage"  # what it is asked for after its kernel
+    kernel.write_bytes(b"")
+    assert run(tmp_path, "theirs", KERNELFS_OFFLINE="1").startswith(told)
+
+
+def test_so_does_doctor(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(BROKEN)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_kernelfs.cli", "doctor", "--json", "--provider", "theirs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    check = json.loads(done.stdout)["checks"][-1]
+    assert (done.returncode, check["state"], done.stderr) == (1, "missing", "")
+    assert check["detail"].startswith("'describe' of the provider 'theirs' raised KeyError: 'lab' (")
+
+
 def test_doctor_asks_it(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(PLUGIN)
     done = subprocess.run(

@@ -141,3 +141,95 @@ def test_an_error_of_its_own_is_told_without_a_traceback(run: Runner, pytester: 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*the cloud is full*"])
     result.stdout.no_fnmatch_line("*conftest.py*")
+
+
+def broken(where: str) -> str:
+    """The same provider, where a method begins with a mistake."""
+    assert f"{where}\n" in CONFTEST
+    indent = "    " if where.startswith("def pytest") else "        "
+    return CONFTEST.replace(f"{where}\n", f"{where}\n{indent}raise ValueError('a typo')\n")
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("def __init__(self, settings):", "making the provider 'cloud'"),
+        ("def own_kernel(self):", "'own_kernel' of the provider 'cloud'"),
+        ("def describe(self):", "'describe' of the provider 'cloud'"),
+        ("def pytest_kernelfs_providers(config):", "a plugin's hook pytest_kernelfs_providers"),
+    ],
+)
+@pytest.mark.parametrize("kernel", [[], ["--kernel", "6.5"]], ids=["", "typed"])
+def test_a_mistake_in_it_is_no_traceback_at_the_start(
+    run: Runner, pytester: pytest.Pytester, where: str, what: str, kernel: list[str]
+) -> None:
+    pytester.makeconftest(broken(where))
+    result = run(TESTS, *CLOUD, *kernel)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line)
+    assert line.startswith(f"ERROR: kernelfs: {what} raised ValueError: a typo (")
+    assert "conftest.py:" in line
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("offers", "told"),
+    [
+        ("['cloud']", "gave ?'cloud'?; it has to give a dict"),
+        ("{'cloud': lambda settings: None}", "'own_kernel' of the provider 'cloud' raised *NoneType*"),
+    ],
+)
+def test_what_is_no_offer_is_told(run: Runner, pytester: pytest.Pytester, offers: str, told: str) -> None:
+    pytester.makeconftest(CONFTEST.replace('{"cloud": Provider}', offers))
+    result = run(TESTS, *CLOUD)
+    result.stderr.fnmatch_lines([f"ERROR: kernelfs: *{told}*"])
+
+
+def test_a_mistake_when_it_starts_a_machine_is_an_error_of_each_test(
+    run: Runner, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(broken("def start(self, kernel, spec):"))
+    result = run(
+        "def test_one(vm): pass\n\ndef test_two(prepare): pass\n\ndef test_three(vm): pass\n", *CLOUD
+    )
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(["'start' of the provider 'cloud' raised ValueError: a typo (*conftest.py:*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_mistake_of_its_machine_in_a_test_is_an_error_with_both_places(
+    run: Runner, pytester: pytest.Pytester
+) -> None:
+    wrong = "    def behave(self, *args):\n        raise ValueError('a typo')\n\nclass Provider"
+    pytester.makeconftest(CONFTEST.replace("class Provider", wrong))
+    result = run("def test_one(vm):\n    vm.run(['true'])  # here\n", *CLOUD)
+    assert result.parseoutcomes()["errors"] >= 1
+    assert "failed" not in result.parseoutcomes()
+    result.stdout.fnmatch_lines(
+        ["*vm.run(?'true'?)  # here*", "*'call' of a machine of the provider 'cloud'*"]
+    )
+
+
+def test_a_mistake_at_the_end_is_told_when_the_tests_have_passed(
+    run: Runner, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(broken("def close(self):"))
+    result = run(TESTS, *CLOUD)
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: kernelfs: 'close' of the provider 'cloud' raised ValueError: a typo*"]
+    )
+    assert not [line for line in result.errlines if "Traceback" in line]
+
+
+def test_a_mistake_at_the_end_does_not_hide_what_ended_the_run(
+    run: Runner, pytester: pytest.Pytester
+) -> None:
+    broken_end = broken("def close(self):")
+    pytester.makeconftest(broken_end.replace("return KERNEL", "raise ValueError('another')"))
+    result = run(TESTS, *CLOUD)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = [line for line in result.errlines if line]
+    assert ["raised ValueError: a typo" in line for line in told] == [True, False]
+    assert told[1].startswith("ERROR: kernelfs: 'own_kernel' of the provider 'cloud' raised ValueError: anot")
