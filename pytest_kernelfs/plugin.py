@@ -266,10 +266,14 @@ class MatrixReporter:
 
 
 def _chosen_provider(config: pytest.Config, name: str) -> MakeProvider:
-    from pytest_kernelfs.machines.foreign import blaming
-
-    with blaming("a plugin's hook pytest_kernelfs_providers"):
+    try:
         offered = config.hook.pytest_kernelfs_providers(config=config)
+    except KernelfsError:
+        raise
+    except Exception as error:
+        from pytest_kernelfs.machines.foreign import mistake
+
+        raise mistake("a plugin's hook pytest_kernelfs_providers", error) from error
     return providers.choose(name, offered)
 
 

@@ -32,26 +32,31 @@ def watched(name: str, make: MakeProvider) -> MakeProvider:
 
     def make_watched(settings: Settings) -> Provider:
         owner = f"the provider {name!r}"
-        with blaming(f"making {owner}"):
+        with _blaming(f"making {owner}"):
             made = make(settings)
         return cast(Provider, _Watched(made, Provider, owner, owner))
 
     return make_watched
 
 
+def mistake(what: str, error: Exception) -> InfrastructureError:
+    """What is to be raised instead of an error that ``what`` raised, which is no KernelfsError."""
+    said = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
+    return InfrastructureError(
+        f"{what} raised {said}{_place(error)}; this is a fault of the plugin that offers the "
+        "provider, not of the kernel under test"
+    )
+
+
 @contextmanager
-def blaming(what: str) -> Iterator[None]:
+def _blaming(what: str) -> Iterator[None]:
     """Raises: InfrastructureError, that ``what`` raised it, for any exception but a KernelfsError."""
     try:
         yield
     except KernelfsError:
         raise
     except Exception as error:
-        said = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
-        raise InfrastructureError(
-            f"{what} raised {said}{_place(error)}; this is a fault of the plugin that offers the "
-            "provider, not of the kernel under test"
-        ) from error
+        raise mistake(what, error) from error
 
 
 def _place(error: Exception) -> str:
@@ -82,12 +87,12 @@ class _Watched:
             raise AttributeError(name)
         if name not in self._names:
             return getattr(self._thing, name)
-        with blaming(f"{name!r} of {self._what}"):
+        with _blaming(f"{name!r} of {self._what}"):
             value = getattr(self._thing, name)
         return partial(self._call, name, value) if callable(value) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        with blaming(f"setting {name!r} of {self._what}"):
+        with _blaming(f"setting {name!r} of {self._what}"):
             setattr(self._thing, name, value)
 
     def __repr__(self) -> str:
@@ -95,7 +100,7 @@ class _Watched:
 
     def _call(self, name: str, method: Any, *args: Any, **kwargs: Any) -> Any:
         own = [arg._thing if isinstance(arg, _Watched) else arg for arg in args]
-        with blaming(f"{name!r} of {self._what}"):
+        with _blaming(f"{name!r} of {self._what}"):
             value = method(*own, **kwargs)
         protocol = _GIVES.get(name)
         if protocol is None or value is None:
