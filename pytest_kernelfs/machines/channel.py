@@ -14,6 +14,7 @@ from pytest_kernelfs.guest.dispatch import CALL
 from pytest_kernelfs.guest.exchange import Inbox
 from pytest_kernelfs.machines.importing import module_for_guest
 from pytest_kernelfs.machines.socket_io import SocketIO
+from pytest_kernelfs.machines.threads import no_more
 
 _numbers = itertools.count(1)
 
@@ -26,18 +27,25 @@ class GuestChannel:
     """One conversation with a guest, over a connected stream socket that is closed with it."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Nothing is said yet: the guest shows that it is there by answering the first call."""
+        """Nothing is said yet: the guest shows that it is there by answering the first call.
+
+        Raises: InfrastructureError if no thread can be started to listen to it.
+        """
         import execnet
 
         self._io = SocketIO(connection)
         name = f"kernelfs-{next(_numbers)}"
-        self._gateway = execnet.Gateway(self._io, execnet.XSpec(f"socket=guest//id={name}"))
+        try:
+            self._gateway = execnet.Gateway(self._io, execnet.XSpec(f"socket=guest//id={name}"))
+        except RuntimeError as error:
+            self._io.close()
+            raise no_more(error) from error
 
     def call(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any, timeout: float) -> Any:
         """Make one call and wait ``timeout`` seconds for its value, from when the guest has taken the call.
 
         Raises: GuestCommandError if it raised in the guest; UsageError for arguments that are not plain;
-        GuestTimeout; ChannelLost.
+        GuestTimeout; ChannelLost; InfrastructureError if it could not be sent.
         """
         try:
             channel = self._begin(kind, payload, args, kwargs)
@@ -62,10 +70,10 @@ class GuestChannel:
             channel = self._begin("exchange", payload, args, {})
         except OSError:
             raise explain(f"the channel to the guest closed before a call of {payload[1]}") from None
-        return GuestExchange(channel, payload[1], explain)
+        return GuestExchange(channel, payload[1], explain, self._io.check)
 
     def _begin(self, kind: str, payload: tuple[str, str], args: Any, kwargs: Any) -> Any:
-        """Raises: UsageError; OSError if the other end has gone."""
+        """Raises: UsageError; OSError if the other end has gone; InfrastructureError if it is not sent."""
         from execnet import DumpError
 
         channel = self._gateway.remote_exec(CALL)
@@ -77,6 +85,7 @@ class GuestChannel:
                 f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it "
                 "None, bool, int, float, str, bytes, list, tuple, dict and set only"
             ) from None
+        self._io.check()
         return channel
 
     def _last_answer(self, channel: Any, timeout: float) -> Any:
@@ -111,7 +120,15 @@ class GuestExchange:
     ``fileno`` is readable when there is something to take.
     """
 
-    def __init__(self, channel: Any, name: str, explain: Callable[[str], KernelfsError]) -> None:
+    def __init__(
+        self,
+        channel: Any,
+        name: str,
+        explain: Callable[[str], KernelfsError],
+        check: Callable[[], None],
+    ) -> None:
+        """``check`` raises what keeps something from being sent."""
+        self._check = check
         self._channel = channel
         self._name = name
         self._explain = explain
@@ -122,11 +139,15 @@ class GuestExchange:
         return self._inbox.fileno()
 
     def send(self, item: Any) -> None:
-        """Give the function an item; one that has ended meanwhile gets no more."""
+        """Give the function an item; one that has ended meanwhile gets no more.
+
+        Raises: InfrastructureError if it cannot be sent.
+        """
         try:
             self._channel.send(item)
         except OSError:
             pass  # ``value`` tells how it ended
+        self._check()
 
     def take(self) -> list[Any]:
         """The items that the function has sent since, without waiting for more."""

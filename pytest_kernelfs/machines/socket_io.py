@@ -9,6 +9,9 @@ import time
 from collections import deque
 from typing import final
 
+from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.threads import start
+
 
 @final
 class SocketIO:
@@ -28,6 +31,7 @@ class SocketIO:
         self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
         self._broken = False
+        self._trouble: InfrastructureError | None = None
         self.took_at = 0.0
         """When the other end last took something that had to wait, by the monotonic clock."""
         self.execmodel = get_execmodel("thread")
@@ -48,12 +52,22 @@ class SocketIO:
     def write(self, data: bytes, /) -> None:
         """Send it now or soon, after all that was written before.
 
-        Raises: OSError if the other end is known to have gone; else ``read`` will tell.
+        Raises: OSError if the other end is known to have gone; else ``read`` will tell. What is not taken at
+        once, and finds no thread, goes before the next; ``check`` tells of it.
         """
         self._waiting.append(memoryview(data))
         self._send()
         if self._broken:
             raise BrokenPipeError("the other end has gone")
+
+    def check(self) -> None:
+        """Raises: InfrastructureError, once, if there was no thread for something that has to be sent.
+
+        ``write`` cannot tell: execnet also writes where nobody could be told, as channels are collected.
+        """
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise trouble
 
     def _send(self) -> None:
         # Again, because somebody may have left us something after we last looked.
@@ -61,10 +75,13 @@ class SocketIO:
             ours = True
             try:
                 if not self._send_what_fits():
-                    self._thread = threading.Thread(target=self._send_on, name="kernelfs-send", daemon=True)
-                    ours = False
-                    self._thread.start()
+                    thread = threading.Thread(target=self._send_on, name="kernelfs-send", daemon=True)
+                    start(thread)
+                    self._thread, ours = thread, False
                     return
+            except InfrastructureError as error:
+                self._trouble = error
+                return
             finally:
                 if ours:  # also when the user interrupts: what is taken down then has to be sent, too
                     self._sending.release()
@@ -73,11 +90,14 @@ class SocketIO:
         """Send the rest, however long it takes; the lock is ours."""
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
-        while not self._send_what_fits():
-            poll.poll()
-            self.took_at = time.monotonic()
-        self._sending.release()
-        self._send()
+        while True:
+            while not self._send_what_fits():
+                poll.poll()
+                self.took_at = time.monotonic()
+            self._sending.release()
+            # As in ``_send``, but for another thread.
+            if not (self._waiting and self._sending.acquire(blocking=False)):
+                return
 
     def _send_what_fits(self) -> bool:
         """Whether nothing is left to be sent, be it because the other end has gone."""

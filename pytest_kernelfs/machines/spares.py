@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import final
 
 from pytest_kernelfs.machines.machine import Machine
@@ -35,7 +36,12 @@ class Spares:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="kernelfs-spare")
         while len(self._coming) < count:
-            self._coming.append(self._executor.submit(make))
+            abandoned = Event()
+            try:
+                self._coming.append(self._executor.submit(_make_unless, abandoned, make))
+            except RuntimeError:  # no thread for it; whoever wants a machine makes it
+                abandoned.set()  # another thread may still find that it is to be done
+                return
 
     def take(self, kind: Hashable) -> Machine | None:
         """The next spare, waiting for it if it is on its way; None if there is none of this kind."""
@@ -66,6 +72,10 @@ class Spares:
         if self._executor is not None:
             self._executor.shutdown()
             self._executor = None
+
+
+def _make_unless(abandoned: Event, make: Make) -> Machine | None:
+    return None if abandoned.is_set() else make()
 
 
 def _result(future: Future[Machine | None]) -> Machine | None:

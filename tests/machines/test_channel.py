@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
+from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, UsageError
 from pytest_kernelfs.guest import files, meminfo
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload, channel_timeout
 from tests.local_guest import Guest, converse
+from tests.no_threads import no_threads
 
 PATIENCE_S = 120.0
 
@@ -264,3 +266,24 @@ def test_something_else_than_our_guest_is_given_up(other: tuple[GuestChannel, so
     other[1].sendall(b"Debian GNU/Linux 12 guest ttyS0\nguest login: ")
     with pytest.raises(GuestTimeout):
         run(other[0], "return 1", timeout=0.05)
+
+
+def test_one_that_cannot_be_listened_to_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with no_threads(monkeypatch), pytest.raises(InfrastructureError, match=r"thread.*ulimit -u"):
+        GuestChannel(ours)
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_a_call_that_no_thread_could_send_leaves_the_channel_usable(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    channel, guest = connect()
+    assert channel.call("name", call_payload(meminfo.read), (), {}, PATIENCE_S)
+    large = (str(tmp_path / "large"), bytes(8 << 20))
+    guest.send_signal(signal.SIGSTOP)
+    with no_threads(monkeypatch), pytest.raises(InfrastructureError, match="thread"):
+        channel.call("name", call_payload(files.put), large, {}, PATIENCE_S)
+    guest.send_signal(signal.SIGCONT)
+    assert channel.call("name", call_payload(meminfo.read), (), {}, PATIENCE_S)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.socket_io import SocketIO
+from tests.no_threads import no_threads
 
 PATIENCE_S = 60.0
 # Much more than a socket takes while nobody reads.
@@ -131,6 +133,40 @@ def test_it_can_be_closed_while_the_other_end_takes_nothing(ends: tuple[SocketIO
     io.write(LARGE)
     io.close()
     assert 0 < len(theirs.recv(len(LARGE))) < len(LARGE)
+
+
+def test_without_a_thread_what_waits_goes_before_the_next(
+    ends: tuple[SocketIO, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io, theirs = ends
+    with no_threads(monkeypatch):
+        io.write(LARGE)
+    with pytest.raises(InfrastructureError, match=r"thread.*ulimit -u"):
+        io.check()
+    io.check()
+    io.write(b"last")
+    assert receive(theirs, len(LARGE) + 4) == LARGE + b"last"
+
+
+def test_without_a_thread_it_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    io = SocketIO(ours)
+    with no_threads(monkeypatch):
+        io.write(LARGE)
+    io.close()
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+def test_what_is_written_while_the_thread_sends_is_sent_by_it(
+    ends: tuple[SocketIO, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io, theirs = ends
+    io.write(LARGE)
+    with no_threads(monkeypatch):
+        for _ in range(3):
+            io.write(LARGE)
+        assert receive(theirs, 4 * len(LARGE)) == 4 * LARGE
 
 
 def test_that_something_is_taken_is_noted(ends: tuple[SocketIO, socket.socket]) -> None:

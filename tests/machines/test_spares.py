@@ -9,6 +9,7 @@ import pytest
 
 from pytest_kernelfs.machines.spares import Spares
 from tests.fake_machine import FakeMachine
+from tests.no_threads import no_threads
 
 PATIENCE_S = 120.0
 
@@ -124,3 +125,16 @@ def test_closing_twice_is_no_error(spares: Spares) -> None:
     spares.close()
     spares.close()
     assert spares.take("6.1") is None
+
+
+def test_without_a_thread_for_it_there_is_no_spare_ever(
+    spares: Spares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory, forgotten = Factory(), Factory()
+    with no_threads(monkeypatch):
+        spares.prepare("6.1", forgotten, 2)
+    assert spares.take("6.1") is None
+    spares.prepare("6.1", factory, 2)  # its threads find what the first left to be done
+    spares.wait()
+    assert spares.take("6.1") is factory.made[0]
+    assert forgotten.made == []

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable
+from pytest_kernelfs.machines.threads import start
 
 _MISSING = (
     "the provider libvirt needs libvirt-python, which cannot be imported ({error}); get it with: "
@@ -35,7 +36,7 @@ def library() -> Any:
     # Every error would be printed otherwise, too.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=_serve_events, name="kernelfs-libvirt", daemon=True).start()
+    start(threading.Thread(target=_serve_events, name="kernelfs-libvirt", daemon=True))
     return libvirt
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_kernelfs.errors import ProviderUnavailable
 from pytest_kernelfs.machines.libvirt.api import library, words
+from pytest_kernelfs.machines.threads import start
 
 _OPEN_S = 30.0
 # A hypervisor that answers nothing for so many seconds, asked so many times, is taken to be gone.
@@ -128,7 +129,7 @@ def _open(uri: str) -> Any:
         except libvirt.libvirtError as error:
             answers.put(error)
 
-    threading.Thread(target=connect, name="kernelfs-libvirt-open", daemon=True).start()
+    start(threading.Thread(target=connect, name="kernelfs-libvirt-open", daemon=True))
     try:
         answer = answers.get(timeout=_OPEN_S)
     except queue.Empty:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.machines.threads import start
 
 _T = TypeVar("_T")
 DEFAULT_TIMEOUT_S = 10.0
@@ -21,7 +22,11 @@ _WITH_UNDERSCORES = frozenset({"logical_block_size", "physical_block_size"})
 def _loop() -> asyncio.AbstractEventLoop:
     """One event loop for all monitors, in a thread of its own: a test may be running a loop itself."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="kernelfs-qmp", daemon=True).start()
+    try:
+        start(threading.Thread(target=loop.run_forever, name="kernelfs-qmp", daemon=True))
+    except BaseException:
+        loop.close()
+        raise
     return loop
 
 
@@ -35,6 +40,11 @@ class Monitor:
         """
         from qemu.qmp import EventListener, QMPClient
 
+        try:
+            _loop()
+        except InfrastructureError:
+            connection.close()
+            raise
         self._events = EventListener(names=["DEVICE_DELETED"])
         self._client = QMPClient("kernelfs")
         self._client.register_listener(self._events)

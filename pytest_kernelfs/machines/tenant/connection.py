@@ -15,6 +15,7 @@ from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.guest.tenant import REPORT
 from pytest_kernelfs.machines.tenant.access import Access, Busy, Unreachable
 from pytest_kernelfs.machines.tenant.parcel import BOOTSTRAP, MARK, pack
+from pytest_kernelfs.machines.threads import start
 
 # A login may print a message of the day first.
 _MOST_NOISE = 64 << 10
@@ -38,8 +39,8 @@ class Connection:
         self._said: collections.deque[str] = collections.deque(maxlen=_MOST_LINES)
         self._process, self.socket = self._start()
         self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
         try:
+            start(self._listener)
             self.facts = self._greet(settings, time.monotonic() + timeout, timeout)
         except BaseException:
             self.close(0.0)
@@ -159,7 +160,8 @@ class Connection:
             code = self._process.wait(within)
         except subprocess.TimeoutExpired:
             return None
-        self._listener.join(_LAST_WORDS_S)
+        if self._listener.ident is not None:
+            self._listener.join(_LAST_WORDS_S)
         return code
 
     @property
@@ -188,4 +190,6 @@ class Connection:
         except OSError:
             pass
         self.socket.close()
+        if self._listener.ident is None and self._process.stderr is not None:
+            self._process.stderr.close()  # nobody listened
         return in_time

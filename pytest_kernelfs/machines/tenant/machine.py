@@ -64,7 +64,11 @@ class TenantMachine(PlainMachine):
         self._connection = Connection(access, settings, timeout + self.tenancy.wait)
         self.log_start: int = self._connection.facts["log_start"]
         self.mounts: str = self._connection.facts["mounts"]
-        self._channel = GuestChannel(self._connection.socket)
+        try:
+            self._channel = GuestChannel(self._connection.socket)
+        except BaseException:
+            self._connection.close(0.0)
+            raise
 
     def __repr__(self) -> str:
         state = "running" if self.alive else "gone"

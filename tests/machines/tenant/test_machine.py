@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from pytest_kernelfs.machines.channel import ChannelLost
 from pytest_kernelfs.machines.machine import DiskSpec, MachineSpec, Settings
 from pytest_kernelfs.machines.tenant import machine as module
 from pytest_kernelfs.machines.tenant.access import Access, Busy, Tenancy
+from pytest_kernelfs.machines.tenant.connection import Connection
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
 from pytest_kernelfs.machines.tenant.provider import CommandProvider
 from pytest_kernelfs.news import heard_by
 from tests.fake_machine import kernel
+from tests.no_threads import no_threads
 
 ACCESS = Access("lab", "lab-7", ("incus", "exec", "lab-7", "--"))
 WELL = {"ended": "", "removed": [], "left": []}
@@ -254,3 +257,41 @@ def test_another_run_is_waited_for_once(make: Any, tmp_path: Path, monkeypatch: 
             provider.start(kernel(), MachineSpec(1 << 30, 1))
     provider.start(kernel(), MachineSpec(1 << 30, 1)).destroy()
     assert waits == [60, 0, 0, 0]
+
+
+def test_a_connection_that_nobody_can_listen_to_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    begin = Connection._start
+
+    def note(connection: Connection) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        process, ours = begin(connection)
+        started.append(process)
+        return process, ours
+
+    monkeypatch.setattr(Connection, "_start", note)
+    cat = Access("lab", "lab-7", ("sh", "-c", "cat > /dev/null"))
+    with no_threads(monkeypatch), pytest.raises(InfrastructureError, match="a thread could not be started"):
+        Connection(cat, {}, 60.0)
+    assert started[0].returncode is not None
+    assert started[0].stderr is not None
+    assert started[0].stderr.closed
+
+
+def test_neither_is_one_left_whose_agent_cannot_be_listened_to(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[FakeConnection] = []
+
+    class Noted(FakeConnection):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            connections.append(self)
+
+    def refuse(connection: socket.socket) -> FakeChannel:
+        raise InfrastructureError("a thread could not be started")
+
+    monkeypatch.setattr(module, "Connection", Noted)
+    monkeypatch.setattr(module, "GuestChannel", refuse)
+    with pytest.raises(InfrastructureError, match="thread"):
+        TenantMachine(ACCESS, kernel(), timeout=10)
+    assert connections[0].ended
