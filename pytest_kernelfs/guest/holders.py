@@ -6,10 +6,30 @@ import glob
 import os
 from collections.abc import Iterator
 
+_BLOCK = "/sys/block"
+_MOUNTS = "/proc/self/mounts"
+_SWAPS = "/proc/swaps"
+
 
 def of(target: str) -> list[str]:
     """What is in use below ``target``, as text: processes, mounts and loop devices."""
     return [*_processes(target), *_mounts(target), *_loop_devices(target)]
+
+
+def of_device(path: str) -> list[str]:
+    """The same of a disk and its partitions. Not udev, which looks at each that is new or has changed."""
+    name = os.path.basename(path)
+    parts = glob.glob(f"{_BLOCK}/{name}/{name}*")
+    nodes = [path, *sorted("/dev/" + os.path.basename(part) for part in parts)]
+    found = [who for node in nodes for who in _processes(node) if "udev" not in who]
+    with open(_MOUNTS, errors="replace") as file:
+        rows = [line.split() for line in file]
+    found += [f"the {fstype} mounted on {point}" for source, point, fstype, *_ in rows if source in nodes]
+    with open(_SWAPS, errors="replace") as file:
+        found += [f"swap on {line.split()[0]}" for line in file if line.split()[0] in nodes]
+    for folder in (f"{_BLOCK}/{name}", *parts):
+        found += [f"/dev/{above}" for above in _names(folder + "/holders")]
+    return found
 
 
 def descends(pid: int, ancestor: int) -> bool:
@@ -41,14 +61,21 @@ def _processes(target: str) -> Iterator[str]:
 
 
 def _mounts(target: str) -> Iterator[str]:
-    with open("/proc/self/mounts", errors="replace") as file:
+    with open(_MOUNTS, errors="replace") as file:
         for _, point, fstype, *_ in map(str.split, file):
             if point != target and _below(point, target):
                 yield f"the {fstype} mounted on {point}"
 
 
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []  # it went while we looked
+
+
 def _loop_devices(target: str) -> Iterator[str]:
-    for path in sorted(glob.glob("/sys/block/loop*/loop/backing_file")):
+    for path in sorted(glob.glob(f"{_BLOCK}/loop*/loop/backing_file")):
         try:
             with open(path, errors="replace") as file:
                 backing = file.read().strip()

@@ -7,7 +7,7 @@ import errno
 import glob
 import os
 
-from pytest_kernelfs.guest import attributes, journal, syscalls
+from pytest_kernelfs.guest import attributes, holders, journal, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
 
@@ -15,6 +15,12 @@ _CONFIGFS = "/sys/kernel/config"
 _NULL_BLK = _CONFIGFS + "/nullb"
 _ZRAM_CONTROL = "/sys/class/zram-control"
 _POLL_S = 0.005
+# To see who uses a disk takes a look at all processes.
+_LOOK_S = 0.05
+# Who is seen to use a disk has no more time to end.
+_SEEN_S = 2.0
+# Where udev runs, it opens each disk that is new or has changed, and takes its time for that.
+_LOOKED_AT_S = 20.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,11 +83,30 @@ def make_zram(size: int, algorithm: str) -> str:
         raise
 
 
-def remove_zram(path: str, patience: float = 2.0) -> bool:
-    """Remove a zram device; False if it is gone already. While it is in use, wait ``patience`` seconds."""
+class _Busy:
+    """How long to wait while a disk is in use: ``patience`` seconds, and fewer if it is seen by whom."""
+
+    def __init__(self, disk: str, patience: float) -> None:
+        self._disk = disk
+        self._seen = Patience(min(patience, _SEEN_S), _LOOK_S)
+        self._unseen = Patience(patience, _LOOK_S if disk else _POLL_S)
+        self.why = "" if disk else "; something may still use its devices"
+
+    def wait(self) -> bool:
+        found = holders.of_device(self._disk) if self._disk else []
+        if self._disk:
+            self.why = f"; in use by {', '.join(found)}" if found else "; nobody is seen to use it"
+        return (self._seen if found else self._unseen).wait()
+
+
+def remove_zram(path: str, patience: float = _LOOKED_AT_S) -> bool:
+    """Remove a zram device; False if it is gone already.
+
+    While it is in use, wait ``patience`` seconds, and not that long for what is seen to use it.
+    """
     name = os.path.basename(path)
     folder = f"/sys/block/{name}"
-    waiting = Patience(patience, _POLL_S)
+    waiting = _Busy(path, patience)
     while True:
         if not os.path.isdir(folder):
             return False
@@ -94,7 +119,7 @@ def remove_zram(path: str, patience: float = 2.0) -> bool:
             if error.errno in (errno.ENODEV, errno.ENOENT):
                 return False
             if error.errno != errno.EBUSY or not waiting.wait():
-                raise GuestError(f"cannot remove {path}: {error.strerror}") from None
+                raise GuestError(f"cannot remove {path}: {error.strerror}{waiting.why}") from None
 
 
 def zram_usage(path: str) -> tuple[int, int, int]:
@@ -137,17 +162,19 @@ def is_loaded(module: str) -> bool:
     return os.path.exists(f"/sys/module/{module}/initstate")
 
 
-def unload(module: str, patience: float = 2.0) -> bool:
-    """Unload a module; False if it is not loaded. While it is in use, wait ``patience`` seconds."""
-    waiting = Patience(patience, _POLL_S)
+def unload(module: str, disk: str = "", patience: float = _LOOKED_AT_S) -> bool:
+    """Unload a module; False if it is not loaded.
+
+    While it is in use, wait ``patience`` seconds, and not that long for what is seen to use ``disk``, its
+    only one.
+    """
+    waiting = _Busy(disk, patience)
     while _libc.delete_module(module.encode(), os.O_NONBLOCK):
         code = ctypes.get_errno()
         if code == errno.ENOENT:
             return False
         if code not in (errno.EWOULDBLOCK, errno.EBUSY) or not waiting.wait():
-            raise GuestError(
-                f"cannot unload the module {module}: {os.strerror(code)}; something may still use its devices"
-            )
+            raise GuestError(f"cannot unload the module {module}: {os.strerror(code)}{waiting.why}")
     return True
 
 

@@ -16,8 +16,6 @@ _CONFIGFS = "/sys/kernel/config"
 _BRD_DEVICES = 16
 # The kernel's search for disks runs in the background, and emulated processors are slow.
 _SCAN_S = 30.0
-# Where udev runs, it opens each disk that is new or has changed, and takes its time for that.
-_LOOKED_AT_S = 20.0
 
 
 class RamDisk:
@@ -185,7 +183,7 @@ class ScsiDebug(RamDisk):
 
         Raises: GuestCommandError if the disk is in use.
         """
-        self.resources.vm.guest(ram_disks.unload, "scsi_debug")
+        self.resources.vm.guest(ram_disks.unload, "scsi_debug", self.path)
 
 
 class ScsiDebugFactory:
@@ -228,7 +226,7 @@ def _load(resources: Resources, module: str, setting: str, **parameters: object)
         vm.modprobe(module, **parameters)
     except GuestCommandError as error:
         raise GuestCommandError(f"{module} (CONFIG_{setting}) cannot be used: {error}") from None
-    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module, _LOOKED_AT_S))
+    resources.on_teardown(f"module {module}", lambda: vm.guest(ram_disks.unload, module))
 
 
 def _load_anew(resources: Resources, module: str, setting: str, **parameters: object) -> None:

@@ -60,7 +60,7 @@ def test_zram(resources: Resources, machine: FakeMachine) -> None:
     assert (usage.original, usage.compressed, usage.memory) == (3, 2, 1)
     machine.calls.clear()
     resources.close()
-    assert machine.calls == [("remove_zram", ("/dev/zram0",)), ("unload", ("zram", 20.0))]
+    assert machine.calls == [("remove_zram", ("/dev/zram0",)), ("unload", ("zram",))]
 
 
 def test_brd_has_one_size(resources: Resources, machine: FakeMachine) -> None:
@@ -74,7 +74,7 @@ def test_brd_has_one_size(resources: Resources, machine: FakeMachine) -> None:
         factory(size="8M")
     machine.calls.clear()
     resources.close()
-    assert machine.calls == [("unload", ("brd", 20.0))]
+    assert machine.calls == [("unload", ("brd",))]
 
 
 def test_scsi_debug_is_loaded_for_its_disk(resources: Resources, machine: FakeMachine) -> None:
@@ -83,7 +83,7 @@ def test_scsi_debug_is_loaded_for_its_disk(resources: Resources, machine: FakeMa
     assert modules(machine) == [["modprobe", "sd_mod"], words]
     assert (device.path, device.size) == ("/dev/sda", 8 * MIB)
     device.remove()
-    assert machine.calls[-1] == ("unload", ("scsi_debug",))
+    assert machine.calls[-1] == ("unload", ("scsi_debug", "/dev/sda"))
 
 
 def test_scsi_debug_makes_one_disk_at_a_time(resources: Resources, machine: FakeMachine) -> None:

@@ -74,7 +74,8 @@ def test_scsi_debug(vm: VM, scsi_debug_factory: ScsiDebugFactory) -> None:
     assert vm.run(["blockdev", "--getss", device.path]).stdout.strip() == "4096"
     vm.run(f"sleep 60 < {device.path} > /dev/null 2>&1 &", check=True)
     vm.run("until pgrep -x sleep; do sleep 0.01; done", check=True)
-    with pytest.raises(GuestCommandError, match=r"cannot unload the module scsi_debug: .*may still use"):
+    in_use = r"cannot unload the module scsi_debug: .*; in use by \d+ \(sleep\)"
+    with pytest.raises(GuestCommandError, match=in_use):
         device.remove()
     with pytest.raises(UsageError, match="is there already"):
         scsi_debug_factory(size="8M")
