@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_kernelfs.guest import kmsg, tasks
+from pytest_kernelfs.guest.patience import Patience
 
 _Read = Callable[[], str]
 
@@ -22,6 +23,9 @@ _MOST_CGROUPS = 300
 _WARNING = 4
 # Long enough to tell a task that is stuck from one that waits for its disk.
 _BLOCKED_FOR_S = 0.2
+_LOOK_S = 0.1
+# The host has a deadline, too, some seconds later: what stood still has this much of them.
+_MORE_S = 2.0
 _CGROUP_ROOT = "/sys/fs/cgroup"
 _CGROUP_FILES = """
     cgroup.type cgroup.controllers cgroup.subtree_control cgroup.events cgroup.freeze cgroup.stat cgroup.procs
@@ -47,7 +51,7 @@ def collect(seconds: float, since: int) -> dict[str, Any]:
     (the tasks in state D, as ``tasks.stuck`` gives them), ``loud`` (the lines of the kernel's log from the
     record number ``since`` on that are warnings or worse); both are None if they were not read in time.
     """
-    deadline = time.monotonic() + seconds
+    waiting, deadline = Patience(seconds, _LOOK_S), time.monotonic() + seconds + _MORE_S
     blocked: list[dict[str, Any]] = []
     loud: list[str] = []
 
@@ -77,7 +81,7 @@ def collect(seconds: float, since: int) -> dict[str, Any]:
     for part in parts:
         part.start()
     for part in parts:
-        part.wait(deadline)
+        part.wait(waiting, deadline)
     files = {part.name: part.text for part in parts if part.text is not None}
     return {
         "files": files,
@@ -105,9 +109,9 @@ class _Part:
             # There is no room for one more thread. What follows may be stuck: the host has a deadline too.
             self._run()
 
-    def wait(self, deadline: float) -> None:
-        if self._thread.ident is not None:
-            self._thread.join(max(deadline - time.monotonic(), 0.0))
+    def wait(self, waiting: Patience, deadline: float) -> None:
+        while self._thread.is_alive() and time.monotonic() < deadline and waiting.wait(self._thread.join):
+            pass
 
     def problem(self, seconds: float) -> str:
         """Why there is no text."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 from pytest_kernelfs.guest import oom
 from pytest_kernelfs.guest.cgroup_entry import Entry
@@ -13,6 +14,7 @@ from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.005
+_LOOK_S = 0.1
 _FREEZE_S = 2.0
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
@@ -58,11 +60,18 @@ def wait(pid: int, timeout: float) -> list[float | None]:
     process = _started.get(pid)
     if process is None:
         raise GuestError(f"process {pid} was not started by this conversation with the machine")
-    try:
-        rc: int | None = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        rc = None
+    waiting = Patience(timeout, _LOOK_S)
+    rc = process.poll()
+    while rc is None and waiting.wait(partial(_await_end, process)):
+        rc = process.poll()
     return [rc, time.monotonic() - start_s]
+
+
+def _await_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
 
 
 def forget(pid: int, output: str) -> None:
@@ -180,15 +189,14 @@ def _kill_once(folders: list[str]) -> None:
 def wait_until_empty(folders: list[str], timeout: float) -> float:
     """Wait until no process is left in a cgroup and below it; gives the seconds. Raises: GuestError."""
     start_s = time.monotonic()
+    waiting = Patience(timeout, _POLL_S)
     while True:
         pids = all_pids(folders)
-        waited = time.monotonic() - start_s
         if not pids:
             _reap()
-            return waited
-        if waited > timeout:
+            return time.monotonic() - start_s
+        if not waiting.wait():
             raise GuestError(f"{folders[0]} still holds processes after {timeout:g} s: {describe(pids)}")
-        time.sleep(_POLL_S)
 
 
 def _reap() -> None:

@@ -50,6 +50,7 @@ def run(
         raise GuestError(entry.refusal) from None
     except OSError as error:
         return _result(refusal_code(error, command, cwd), b"", str(error).encode() + b"\n", start)
+    # By the clock: the limit is the user's, and whoever calls counts the same seconds.
     try:
         stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 # A sleep that took so many times as long as it was to take was no sleep of ours alone.
 _MOST_STEPS = 10
@@ -13,20 +14,26 @@ class Patience:
 
     When the host lets the machine stand still for seconds, whoever is waited for stands still, too; to give
     up right after that would be to have waited for nothing. Of what lies between two looks, no more
-    counts than a little.
+    counts than a little. A look that takes long by itself counts for little as well: where looks do, there
+    must be another limit beside this one.
     """
 
     def __init__(self, seconds: float, step: float = 0.02) -> None:
-        self._left = seconds
+        self.left = seconds
+        """The seconds that are not over yet."""
         self._step = step
         self._looked = time.monotonic()
 
-    def wait(self) -> bool:
-        """Sleep until it is time to look again; False at once if the time is over."""
-        if self._left <= 0:
+    def wait(self, pause: Callable[[float], object] | None = None) -> bool:
+        """Sleep until it is time to look again; False at once if the time is over.
+
+        ``pause`` is called with the seconds instead, if there is something better to do than to sleep; it
+        may come back sooner.
+        """
+        if self.left <= 0:
             return False
-        time.sleep(self._step)
+        (pause or time.sleep)(self._step)
         now = time.monotonic()
-        self._left -= min(now - self._looked, _MOST_STEPS * self._step)
+        self.left -= min(now - self._looked, _MOST_STEPS * self._step)
         self._looked = now
         return True

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 from typing import NamedTuple
+
+from pytest_kernelfs.guest.patience import Patience
 
 MOUNTABLE = ("ext4", "xfs", "btrfs")
 _POLL_S = 0.02
@@ -142,17 +143,16 @@ def _list(parts: list[_Part]) -> str:
 
 def _wait_for(where: str, patience: float, block: str) -> str:
     """The name of the device that ``where`` means, once it is there."""
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     while True:
         name = _named(where, block)
         if name:
             return name
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             there = [each for each in sorted(os.listdir(block)) if not each.startswith(("loop", "ram"))]
             raise RootNotFound(
                 f"there is no disk {where} after {patience:g} s; there is {', '.join(there) or 'none at all'}"
             )
-        time.sleep(_POLL_S)
 
 
 def _named(where: str, block: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import descriptors, netns
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _FOLDER = "/run/kernelfs"
 _READY = b"ready"
@@ -25,7 +26,8 @@ _WARM_UP = 3
 _UNMEASURED = 1 << 31
 _GRACE_S = 10.0
 _BUFFER = 4 << 20
-_LOOK_S = 0.1
+_LOOK_S = 0.05
+_POLL_S = 0.005
 # asm-generic/socket.h
 _SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
 
@@ -73,13 +75,12 @@ def stop(started: dict[str, Any], early: bool) -> dict[str, Any]:
     pid: int = started["pid"]
     if early:
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + started["longest"] + _GRACE_S
+    waiting = Patience(started["longest"] + _GRACE_S, _POLL_S)
     while not os.waitpid(pid, os.WNOHANG)[0]:
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             break
-        time.sleep(0.005)
     path = _result_path(pid)
     try:
         with open(path, "rb") as file:
@@ -215,10 +216,11 @@ class _Schedule:
         while not self.sent or self._goes_on(parent):
             self._receive_until(self.start + len(self.sent) * self._interval)
             self._send()
-        deadline = time.monotonic() + self._patience
-        while self._awaited and time.monotonic() < deadline:
-            self._receive_until(min(deadline, time.monotonic() + _LOOK_S))
-        # What came while the processor stood still is no loss.
+        # An answer that is late because the machine stood still is a late one, and no loss: the network in it
+        # goes on where it stopped.
+        waiting = Patience(self._patience, _LOOK_S)
+        while self._awaited and waiting.wait(self._receive_for):
+            pass
         self._receive_until(0.0)
 
     def _goes_on(self, parent: int) -> bool:
@@ -229,6 +231,9 @@ class _Schedule:
         self.answered.append(0.0)
         self.sent.append(time.monotonic())
         self._awaited += self._probe.send(number)
+
+    def _receive_for(self, seconds: float) -> None:
+        self._receive_until(time.monotonic() + seconds)
 
     def _receive_until(self, end: float) -> None:
         """Take what comes until then; also when that is past, what is there already."""

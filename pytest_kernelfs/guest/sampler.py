@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 
 from pytest_kernelfs.guest import descriptors, sources
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 FOLDER = "/run/kernelfs/probes"
 _STOP = {signal.SIGTERM}
+_POLL_S = 0.004
 
 
 class Series:
@@ -176,11 +178,10 @@ def stop(pid: int, path: str, timeout: float = 30.0) -> str:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         pass
-    deadline = time.monotonic() + timeout
+    waiting = Patience(timeout, _POLL_S)
     while not _ended(pid):
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             raise GuestError(f"the sampler (pid {pid}) did not end within {timeout:g} s")
-        time.sleep(0.002)
     try:
         with open(path) as file:
             result = file.read()

@@ -6,12 +6,13 @@ import os
 import time
 
 from pytest_kernelfs.guest import kmsg
+from pytest_kernelfs.guest.patience import Patience
 
 _TRIGGER = "/proc/sysrq-trigger"
 # What a key has the processors print, they print from interrupts and kernel threads, a moment later.
 _QUIET_S = 0.2
 _MOST_S = 10.0
-_POLL_S = 0.02
+_POLL_S = 0.005
 
 
 def press(keys: str) -> tuple[str | None, str]:
@@ -31,11 +32,13 @@ def press(keys: str) -> tuple[str | None, str]:
 
 def _heard(log: int) -> list[str]:
     lines: list[str] = []
-    start = last = time.monotonic()
-    while time.monotonic() - last < _QUIET_S and time.monotonic() - start < _MOST_S:
+    start = time.monotonic()
+    # While the machine stands still, all of it is quiet.
+    quiet = Patience(_QUIET_S, _POLL_S)
+    while True:
         more = kmsg.read_from(log)
-        if more:
-            lines += [f"[{record['seconds']:12.6f}] {record['text']}" for record in more]
-            last = time.monotonic()
-        time.sleep(_POLL_S)
-    return lines
+        lines += [f"[{record['seconds']:12.6f}] {record['text']}" for record in more]
+        if more and time.monotonic() - start < _MOST_S:
+            quiet = Patience(_QUIET_S, _POLL_S)
+        if not quiet.wait():
+            return lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
@@ -27,6 +26,7 @@ from pytest_kernelfs.guest import (
     tracing,
 )
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 # linux/fs.h
 _THAW = 0xC0045878
@@ -51,7 +51,7 @@ def tidy(entries: list[journal.Entry], our_loops: Mapping[str, loops.LoopInfo64]
     work = _Work(entries)
     work.undo("throttle", "throttle of {1}", _lift)
     apart = "namespaces" in work.kinds
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S)
     folders = [folder for (folder,) in work.kinds.get("cgroup", ())]
     work.attempt("processes in the tests' cgroups", _kill, folders, patience)
     work.undo("trace", "trace {}", tracing.drop)
@@ -65,9 +65,9 @@ def tidy(entries: list[journal.Entry], our_loops: Mapping[str, loops.LoopInfo64]
         for point, freezable in _mounts_at(place):
             of_tests = point not in (place, tracing.OWN)
             work.attempt(f"mount on {point}", _umount, point, freezable, of_tests)
-    _remove_devices(work, our_loops, deadline)
+    _remove_devices(work, our_loops, waiting)
     work.undo("write cache", "write cache in {}", _set_back)
-    work.undo("cgroup", "cgroups in {}", _remove_cgroups, deadline)
+    work.undo("cgroup", "cgroups in {}", _remove_cgroups, waiting)
     work.undo("controller", "controller {1}", tenant_cgroups.take_back)
     work.undo("file", "file {}", _unlink)
     work.undo("link", "link {}", _remove_link)
@@ -193,7 +193,7 @@ def _umount(point: str, freezable: bool, of_tests: bool) -> bool:
     return of_tests
 
 
-def _remove_devices(work: _Work, our_loops: Mapping[str, loops.LoopInfo64], deadline: float) -> None:
+def _remove_devices(work: _Work, our_loops: Mapping[str, loops.LoopInfo64], waiting: Patience) -> None:
     """They may lie on one another in any order: from above, as they become free."""
     names = {kind: [what[0] for what in work.kinds.get(kind, ())] for kind in ("dm", "null_blk", "zram")}
     there: dict[str, Callable[[], bool]] = {
@@ -202,18 +202,18 @@ def _remove_devices(work: _Work, our_loops: Mapping[str, loops.LoopInfo64], dead
         **{f"device {path}": partial(ram_disks.remove_zram, path, 0.0) for path in names["zram"]},
         **{f"loop device {path}": _loop_remover(path, info) for path, info in our_loops.items()},
     }
+    in_time = True
     while there:
         for what, remove in list(there.items()):
             try:
                 if remove():
                     work.removed.append(what)
             except (GuestError, OSError) as error:
-                if time.monotonic() < deadline:
+                if in_time:
                     continue
                 work.left.append(f"{what} ({error})")
             del there[what]
-        if there:
-            time.sleep(_POLL_S)
+        in_time = bool(there) and waiting.wait()
 
 
 def _loop_remover(path: str, before: loops.LoopInfo64) -> Callable[[], bool]:
@@ -255,12 +255,12 @@ def _lift(path: str, device: str, ours: str) -> bool:
     return True
 
 
-def _remove_cgroups(folder: str, deadline: float) -> bool:
+def _remove_cgroups(folder: str, waiting: Patience) -> bool:
     """True if tests left any in it."""
     if not os.path.isdir(folder):
         return False
     inside = [name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}")]
-    cgroups.remove([folder], max(deadline - time.monotonic(), _LEAST_S))
+    cgroups.remove([folder], max(waiting.left, _LEAST_S))
     return bool(set(inside) - {"agent"})
 
 
@@ -292,7 +292,7 @@ def end_children(patience: float) -> list[str]:
 
     It must be a subreaper, or the first process of its namespace.
     """
-    deadline = time.monotonic() + patience
+    waiting = Patience(patience, _POLL_S / 4)
     while True:
         while True:
             try:
@@ -303,9 +303,8 @@ def end_children(patience: float) -> list[str]:
         pids = list(_children(os.getpid()))
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
+        if not waiting.wait():
             return [f"processes {cgroup_processes.describe(pids)}"]
-        time.sleep(_POLL_S / 4)
 
 
 def _children(parent: int) -> Iterator[int]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from pytest_kernelfs.guest import kmsg
 from pytest_kernelfs.guest.dispatch import GuestError
+from pytest_kernelfs.guest.patience import Patience
 
 _MAGIC = 0x6A736677736872
 _VERSION = 1
@@ -109,26 +110,26 @@ def wait_for_mark(path: str, mark: str, seen: int, offset: int, timeout: float) 
 
     ``seen`` and ``offset`` are what the last call gave, or zeros.
     """
+    waiting = Patience(timeout, _POLL_S)
     start = time.monotonic()
     while True:
+        why = "the kernel does not say why"
         try:
             with Log(path) as log:
                 for number, following, entry in log.entries(seen, offset):
                     seen, offset = number, following
                     if entry.mark == mark:
                         return number, following
-        except GuestError:
+        except GuestError as error:
             # Nothing was logged yet; the mark will begin the log.
-            if time.monotonic() > start + timeout:
-                raise
-        waited = time.monotonic() - start
-        full = waited > _FULL_AFTER_S and any(_FULL in record["text"] for record in kmsg.read())
-        if full or waited > timeout:
-            why = "the log is full" if full else "the kernel does not say why"
+            why = str(error)
+        late = timeout - waiting.left > _FULL_AFTER_S
+        full = late and any(_FULL in record["text"] for record in kmsg.read())
+        if full or not waiting.wait():
             raise GuestError(
-                f"the mark {mark!r} did not reach the log on {path} within {waited:.1f} s; {why}"
+                f"the mark {mark!r} did not reach the log on {path} within {time.monotonic() - start:.1f} s; "
+                f"{'the log is full' if full else why}"
             )
-        time.sleep(_POLL_S)
 
 
 def marks(path: str) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from pytest_kernelfs.guest import meminfo
+from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.02
 _SECTOR = 512
@@ -40,10 +41,10 @@ def settle(at_most: int, timeout: float) -> dict[str, Any]:
 
     Gives ``left`` (the bytes that are) and ``seconds``.
     """
+    waiting = Patience(timeout, _POLL_S)
     start = time.monotonic()
     while True:
         left = sum(meminfo.read("Dirty", "Writeback").values())
         seconds = time.monotonic() - start
-        if left <= at_most or seconds >= timeout:
+        if left <= at_most or not waiting.wait():
             return {"left": left, "seconds": seconds}
-        time.sleep(min(_POLL_S, max(timeout - seconds, 0.001)))

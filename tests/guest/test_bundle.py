@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_kernelfs.guest import bundle, kmsg, tasks
+from pytest_kernelfs.guest import bundle, kmsg, patience, tasks
+from pytest_kernelfs.guest.patience import Patience
+from tests.guest.test_patience import Clock
 
 LONG = 30.0
 
@@ -79,6 +81,30 @@ def test_a_part_that_hangs_takes_no_other_along(
     assert problem.startswith(f"it was not read within {seconds:g} s; it waits in ")
     assert told["blocked"] is None
     assert "meminfo.txt" in told["files"]
+
+
+class SlowThread:
+    """It ends after so many looks; the machine stands still in the first."""
+
+    def __init__(self, clock: Clock, looks: int) -> None:
+        self.join = clock.sleep
+        self._looks = iter([True] * looks)
+
+    def is_alive(self) -> bool:
+        return next(self._looks, False)
+
+
+def test_a_part_that_is_late_because_the_machine_stood_still_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit, done in ((7.0, True), (5.0, False)):
+        clock = Clock(stall=6.0)
+        monkeypatch.setattr(patience, "time", clock)
+        monkeypatch.setattr(bundle, "time", clock)
+        part = bundle._Part("one", str)
+        part._thread = SlowThread(clock, 4)  # type: ignore[assignment]
+        part.wait(Patience(5.0, 0.1), clock.now + limit)
+        assert part._thread.is_alive() is not done
 
 
 def test_a_part_that_cannot_be_read_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

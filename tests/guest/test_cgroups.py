@@ -8,12 +8,22 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import attributes, cgroup_processes, cgroups, commands, dying, syscalls
+from pytest_kernelfs.guest import (
+    attributes,
+    cgroup_processes,
+    cgroups,
+    commands,
+    dying,
+    patience,
+    syscalls,
+)
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 
 @pytest.fixture
@@ -280,6 +290,21 @@ def test_a_started_process_is_waited_for_and_forgotten(top: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(GuestError, match=r"was not started by this conversation"):
         cgroup_processes.wait(1, 0.0)
+
+
+def test_what_ends_late_because_the_machine_stood_still_is_waited_for(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(stall=3600.0)
+    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(cgroup_processes, "_await_end", lambda process, seconds: clock.sleep(seconds))
+    codes = iter([None, None, 0])
+    monkeypatch.setitem(cgroup_processes._started, 4711, SimpleNamespace(poll=lambda: next(codes, 0)))
+    assert cgroup_processes.wait(4711, 2.0)[0] == 0
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    pids = iter([[7], [7], []])
+    monkeypatch.setattr(cgroup_processes, "all_pids", lambda folders: next(pids))
+    cgroup_processes.wait_until_empty([str(top)], 2.0)
 
 
 def test_processes_are_described_with_their_state() -> None:

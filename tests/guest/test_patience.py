@@ -33,6 +33,18 @@ def test_a_machine_that_stood_still_has_waited_for_little(
     assert not waiting.wait()
 
 
+def test_what_is_better_than_to_sleep_is_done_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    waiting = Patience(0.5, step=0.25)
+    asked: list[float] = []
+    assert waiting.wait(asked.append)
+    assert (asked, waiting.left) == ([0.25], 0.5)
+    assert waiting.wait(lambda seconds: clock.sleep(2 * seconds))
+    assert waiting.left == 0
+    assert not waiting.wait(asked.append)
+
+
 def test_without_any_it_is_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "time", Clock())
     assert not Patience(0.0).wait()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import root_disk
+from pytest_kernelfs.guest import patience, root_disk
 from pytest_kernelfs.guest.root_disk import Root, RootNotFound
 from tests.disks import MIB, ROOT_X86_64, SECTOR, Partition, empty_file, make_filesystem, write_gpt, write_mbr
+from tests.guest.test_patience import Clock
 
 XFS_MIN = 300 * MIB
 
@@ -151,6 +152,24 @@ def test_a_disk_that_is_not_there_is_told_with_those_that_are(
     machine.add("vdb", contents["ext4"])
     with pytest.raises(RootNotFound, match="there is no disk /dev/vda after 0 s; there is vdb"):
         machine.find("/dev/vda")
+
+
+def test_a_disk_that_comes_late_because_the_machine_stood_still_is_found(
+    machine: Machine, contents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(stall=3600.0)
+    monkeypatch.setattr(patience, "time", clock)
+    looks: list[str] = []
+    named = root_disk._named
+
+    def look(where: str, block: str) -> str:
+        looks.append(where)
+        if len(looks) == 3:
+            machine.add("vda", contents["ext4"])
+        return named(where, block)
+
+    monkeypatch.setattr(root_disk, "_named", look)
+    assert root_disk._wait_for("/dev/vda", 15.0, str(machine.folder / "block")) == "vda"
 
 
 def test_a_disk_without_a_root_is_told_with_what_it_holds(

@@ -190,6 +190,29 @@ def test_what_came_while_the_machine_stood_still_is_not_lost(monkeypatch: pytest
     assert all(made.answered)
 
 
+class StillWire(Wire):
+    """When all is sent and nothing has come, machine and network stand still once, and then go on."""
+
+    stalled = False
+
+    def select(self, readers: Any, writers: Any, failed: Any, timeout: float) -> tuple[list[Any], ...]:
+        seen = super().select(readers, writers, failed, timeout)
+        if not (self.stalled or seen[0]) and len(self.sent) == len(self.delays):
+            self.stalled = True
+            self.now += 3600.0
+            self.coming = [(at + 3600.0, number) for at, number in self.coming]
+        return seen
+
+
+def test_what_comes_after_the_machine_stood_still_is_late_and_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = schedule(StillWire(monkeypatch, [0.4] * 4), 0.04)
+    assert min(got - sent for sent, got in zip(made.sent, made.answered, strict=True)) > 3600
+    made = schedule(StillWire(monkeypatch, [7.0] * 4), 0.04)
+    assert not any(made.answered)
+
+
 def test_an_answer_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire(monkeypatch, [0.001] * 3)
     wire.coming.append((1000.005, 0))

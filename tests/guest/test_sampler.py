@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import sampler, sources
+from pytest_kernelfs.guest import patience, sampler, sources
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 # Python 3.12 and newer say so where pytest-xdist has threads; the guest's samplers are made as here.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -78,6 +79,22 @@ def test_a_sampler_that_was_killed_is_told() -> None:
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(GuestError, match=f"the sampler \\(pid {pid}\\) was killed"):
         sampler.stop(pid, path)
+
+
+def test_one_that_ends_late_because_the_machine_stood_still_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    looks = iter([False, False, True])
+    monkeypatch.setattr(sampler, "_ended", lambda pid: next(looks))
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    folder.mkdir()
+    path = folder / "seen"
+    path.write_text("{}")
+    assert sampler.stop(4711, str(path)) == "{}"
+    monkeypatch.setattr(sampler, "_ended", lambda pid: False)
+    with pytest.raises(GuestError, match=r"the sampler \(pid 4711\) did not end within 30 s"):
+        sampler.stop(4711, str(path))
 
 
 def test_what_was_taken_already_is_not_there_again() -> None:

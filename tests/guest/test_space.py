@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
-from pytest_kernelfs.guest import space, writeback
+import pytest
+
+from pytest_kernelfs.guest import meminfo, patience, space, writeback
+from tests.guest.test_patience import Clock
 
 
 def test_a_file_is_counted_by_what_is_allocated(tmp_path: Path) -> None:
@@ -41,6 +45,30 @@ def test_who_holds_a_deleted_file_is_told(tmp_path: Path) -> None:
     assert done["seconds"] >= 0.01
     assert len(own) == 1
     assert own[0][0] >= 4096
+
+
+def test_what_frees_space_has_the_time_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host lets it stand still for longer than anybody waits; then it goes on where it stopped."""
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    sizes = iter([7, 7, 0])
+    monkeypatch.setattr(space, "used", lambda path, sync: {"used": next(sizes)})
+    assert space.wait_until_used(str(tmp_path), 0, 1.0, sync=False)["used"] == 0
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    left = iter([7, 7, 0])
+    monkeypatch.setattr(meminfo, "read", lambda *names: {"Dirty": next(left)})
+    assert writeback.settle(0, 1.0)["left"] == 0
+
+
+def test_looks_that_take_long_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", Clock())
+    monkeypatch.setattr(space, "_LOOKS_S", 0.0)
+    monkeypatch.setattr(space, "deleted_but_open", lambda device: [])
+    clock = itertools.count(1000.0, 20.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(space, "used", lambda path, sync: {"used": 7})
+    assert space.wait_until_used(str(tmp_path), 0, 30.0, sync=True)["seconds"] == 40
 
 
 def test_settling_ends_at_once_or_when_its_time_is_up() -> None:

@@ -15,6 +15,7 @@ from pytest_kernelfs.guest import (
     kmsg,
     loops,
     meminfo,
+    patience,
     syscalls,
     tenant_cgroups,
     tenant_disks,
@@ -24,6 +25,7 @@ from pytest_kernelfs.guest import (
 )
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.tenant_cgroups import Own
+from tests.guest.test_patience import Clock
 
 MIB = 1 << 20
 
@@ -215,6 +217,15 @@ def test_keys_are_pressed_and_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     said, refusal = tenant_keys.press("w")
     assert said is None
     assert refusal.startswith("has no sysrq keys")
+
+
+def test_a_kernel_that_stood_still_after_a_key_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    answers = iter([[], [], [{"seconds": 1.0, "text": "Show Blocked State"}]])
+    monkeypatch.setattr(kmsg, "read_from", lambda log: next(answers, []))
+    assert tenant_keys._heard(0) == ["[    1.000000] Show Blocked State"]
 
 
 def test_what_is_mounted_in_the_way_of_our_folder_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import dm, knobs, loops, syscalls, tidy
+from pytest_kernelfs.guest import dm, knobs, loops, patience, syscalls, tidy
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 PATIENCE_S = 0.2
 
@@ -158,6 +159,23 @@ def test_devices_go_from_above_and_what_stays_in_use_is_told(monkeypatch: pytest
     assert removed == ["device one", "loop device /dev/loop1"]
     assert left == ["loop device /dev/loop2 (it is still in use)"]
     assert order.count("/dev/loop2") == 1, "asked again, it may be another's"
+
+
+def test_a_device_that_is_let_go_late_because_the_machine_stood_still_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    looks = iter([True, True, True, False])
+
+    def remove(name: str, patience: float) -> bool:
+        if next(looks):
+            raise GuestError("it is still open")
+        return True
+
+    monkeypatch.setattr(dm, "exists", lambda name: True)
+    monkeypatch.setattr(dm, "resume", lambda name, missing_ok: True)
+    monkeypatch.setattr(dm, "remove", remove)
+    assert tidy.tidy([["dm", "one"]], {}, 1.0) == (["device one"], [])
 
 
 def test_a_loop_device_that_is_anothers_by_now_is_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:

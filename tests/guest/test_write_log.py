@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import kmsg, write_log
+from pytest_kernelfs.guest import kmsg, patience, write_log
 from pytest_kernelfs.guest.dispatch import GuestError
+from tests.guest.test_patience import Clock
 
 SECTOR = 512
 FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
@@ -121,6 +124,33 @@ def test_waiting_goes_on_from_where_it_was(files: Files) -> None:
     seen = write_log.wait_for_mark(str(files.log), "one", 0, 0, 1.0)
     assert seen[0] == 3
     assert write_log.wait_for_mark(str(files.log), "two", *seen, 1.0)[0] == 6
+
+
+def test_a_mark_that_comes_after_the_machine_stood_still_is_found(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    monkeypatch.setattr(kmsg, "read", list)
+    looks = itertools.count(1)
+    entries = write_log.Log.entries
+
+    def look(
+        log: write_log.Log, seen: int = 0, offset: int = 0
+    ) -> Iterator[tuple[int, int, write_log.Entry]]:
+        if next(looks) == 3:
+            files.write(ENTRIES)
+        return entries(log, seen, offset)
+
+    files.write(ENTRIES[:2])
+    monkeypatch.setattr(write_log.Log, "entries", look)
+    assert write_log.wait_for_mark(str(files.log), "one", 0, 0, 1.0)[0] == 3
+
+
+def test_a_log_that_does_not_begin_is_told(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmsg, "read", list)
+    files.write([], magic=7)
+    with pytest.raises(GuestError, match=r"the mark 'one' did not reach .*; .* holds no log of writes yet"):
+        write_log.wait_for_mark(str(files.log), "one", 0, 0, 0.02)
 
 
 @pytest.mark.parametrize(
