@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 
 from pytest_kernelfs import news
 from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsWarning, KernelMisbehaved, warn
+from pytest_kernelfs.errors import (
+    InfrastructureError,
+    KernelfsError,
+    KernelfsWarning,
+    KernelMisbehaved,
+    warn,
+)
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_kernelfs.kernels import Kernel
     from pytest_kernelfs.resources.stack import Resources
 
 
@@ -21,38 +28,63 @@ def conclude(resources: Resources, allowed: Sequence[str]) -> list[str]:
 
     ``allowed`` are regular expressions for lines of the kernel's log.
 
-    What makes a check worth less is a warning where all else is well, and told with the findings where not:
-    a run that takes warnings for errors takes down and judges all the same before.
+    What makes a check worth less is a warning where all else is well, and told with what is not where that
+    is: a run that takes warnings for errors takes down and judges all the same before.
 
     Raises: KernelMisbehaved or GuestTimeout, with all that was found, if the kernel fails meanwhile or has
     failed since the machine was called last; InfrastructureError if something will not be taken down and
     nothing shows that the kernel is to blame.
     """
-    with warnings.catch_warnings(record=True) as doubts:
+    found: list[str] = []
+    failure = None
+    with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", KernelfsWarning)
-        found = _concluded(resources, allowed)
-    for doubt in doubts:
-        if found and issubclass(doubt.category, KernelfsWarning):
-            found.append(str(doubt.message))
-        else:
-            warnings.warn_explicit(doubt.message, doubt.category, doubt.filename, doubt.lineno)
-    return found
+        try:
+            _conclude(resources, allowed, found)
+        except KernelfsError as error:
+            failure = error
+    doubts = [doubt for doubt in heard if issubclass(doubt.category, KernelfsWarning)]
+    others = [doubt for doubt in heard if doubt not in doubts]
+    if failure is not None:
+        _warn_again(others)
+        if not found and not doubts:
+            raise failure
+        # Another one: the machine tells everybody who calls it of the one that it has.
+        raise type(failure)("\n".join([str(failure), *found, *_texts(doubts)])) from None
+    _warn_again(others if found else heard)
+    return [*found, *_texts(doubts)] if found else []
 
 
-def _concluded(resources: Resources, allowed: Sequence[str]) -> list[str]:
+def _conclude(resources: Resources, allowed: Sequence[str], found: list[str]) -> None:
+    """Add to ``found`` what is wrong, also if an error comes in between. Raises: see ``conclude``."""
     problem = None
     try:
         resources.close()
     except InfrastructureError as error:
         problem = error
-    except (KernelMisbehaved, GuestTimeout) as error:
-        raise type(error)("\n".join([str(error), *resources.findings])) from None
+    finally:
+        found += resources.findings
     # What was not taken down is there still, and no leak of the test.
     checks = resources.checks - {"leaks"} if problem else resources.checks
-    found = [*resources.findings, *_look(resources, checks, allowed)]
-    if problem and not found:
-        raise problem
-    return [*found, str(problem)] if problem else found
+    try:
+        found += _look(resources, checks, allowed)
+        if problem and not found:
+            raise problem
+    except KernelfsError as error:
+        if problem not in (None, error):
+            found.append(str(problem))
+        raise
+    if problem:
+        found.append(str(problem))
+
+
+def _texts(doubts: Sequence[warnings.WarningMessage]) -> list[str]:
+    return [str(doubt.message) for doubt in doubts]
+
+
+def _warn_again(heard: Sequence[warnings.WarningMessage]) -> None:
+    for one in heard:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _look(resources: Resources, checks: frozenset[str], allowed: Sequence[str]) -> list[str]:
@@ -63,7 +95,7 @@ def _look(resources: Resources, checks: frozenset[str], allowed: Sequence[str]) 
     patience = 0.0 if resources.findings else PATIENCE_S
     seen = review(vm, vm.machine.log_start, allowed=allowed, leaks="leaks" in checks, patience=patience)
     if "dmesg" in checks and seen.lost:
-        _warn_of_lost(seen.lost)
+        _warn_of_lost(seen.lost, vm.kernel)
     if "dmesg" in checks and seen.early:
         _tell_of_early(seen, str(vm.kernel.version))
     return _described(seen, checks, str(vm.kernel.version))
@@ -102,8 +134,11 @@ def _tell_of_early(seen: Review, kernel: str) -> None:
     news.tell(f"kernel {kernel} logged trouble as its machine started, before the test began: {lines}")
 
 
-def _warn_of_lost(count: int) -> None:
-    warn(
-        f"{count} records of the kernel's log were overwritten before they could be checked; boot with a "
-        'larger one: vm(boot_parameters="log_buf_len=4M")'
+def _warn_of_lost(count: int, kernel: Kernel) -> None:
+    larger = (
+        'boot with a larger one: vm(boot_parameters="log_buf_len=4M")'
+        if kernel.image is not None
+        else "it is larger with log_buf_len=4M on that machine's own kernel command line (in the settings of "
+        "its boot loader)"
     )
+    warn(f"{count} records of the kernel's log were overwritten before they could be checked; {larger}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,6 +146,56 @@ def test_warnings_that_are_errors_come_after_all_was_taken_down_and_hide_no_find
     found = conclude(resources("leaks", "dmesg", review={**BAD, "lost": 17}), ())
     assert "BUG: x" in found[0]
     assert "17 records of the kernel's log were overwritten" in found[-1]
+
+
+def warn_and_die(made: Resources) -> None:
+    """A teardown that is in doubt of something; then the kernel fails, or we do."""
+    made.on_teardown("disk", refuse)
+    made.on_teardown("a file system", lambda: warn("it may be sound or not"))
+
+
+@pytest.mark.parametrize("mode", ["default", "error"])
+def test_warnings_are_told_with_what_kept_all_else_from_being_told(mode: str) -> None:
+    made = resources("dmesg", review={**BAD, "log": []})
+    warn_and_die(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter(mode)  # type: ignore[arg-type]
+        with pytest.raises(InfrastructureError, match=r"(?s)the disk was not taken down.*\nit may be sound"):
+            conclude(made, ())
+
+
+def test_a_kernel_that_fails_in_the_middle_hides_neither_findings_nor_doubts() -> None:
+    panic = KernelPanic("kernel 6.1.176 panicked")
+    made = resources("dmesg", review=panic)
+    warn_and_die(made)
+    made.findings.append("it was damaged before")
+    with pytest.raises(KernelPanic) as caught:
+        conclude(made, ())
+    assert str(caught.value).splitlines() == [
+        "kernel 6.1.176 panicked",
+        "it was damaged before",
+        "the disk was not taken down after the test, so no other goes on from there: it is busy",
+        "it may be sound or not",
+    ]
+    assert str(panic) == "kernel 6.1.176 panicked", "others may be told of it, too"
+
+
+def test_warnings_of_others_are_heard_beside_a_failure() -> None:
+    made = resources("dmesg", review=KernelPanic("kernel 6.1.176 panicked"))
+    made.on_teardown("a file system", lambda: warnings.warn("somebody's own", stacklevel=1))
+    with pytest.warns(UserWarning, match="somebody's own"), pytest.raises(KernelPanic) as caught:
+        conclude(made, ())
+    assert str(caught.value) == "kernel 6.1.176 panicked"
+
+
+def test_what_a_larger_log_takes_is_said_for_kernels_that_run_already() -> None:
+    made = resources("dmesg", review=LOST)
+    with pytest.warns(KernelfsWarning, match=r'one: vm\(boot_parameters="log_buf_len=4M"\)'):
+        conclude(made, ())
+    made = resources("dmesg", review=LOST)
+    made.vm.machine.kernel = replace(made.vm.kernel, image=None)
+    with pytest.warns(KernelfsWarning, match="log_buf_len=4M on that machine's own kernel command line"):
+        conclude(made, ())
 
 
 def test_findings_are_a_misbehaviour_of_the_kernel() -> None:

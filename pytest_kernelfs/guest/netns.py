@@ -243,7 +243,8 @@ def steer(name: str, processor: int) -> None:
         online = sorted(os.sched_getaffinity(1))
         if processor not in online:
             raise GuestError(
-                f"the machine has no processor {processor}, but {online}; see the marker vm(cpus=2)"
+                f"the machine has no processor {processor}, but {online}; one that is started for the test "
+                "has more with the marker vm(cpus=2)"
             )
     inside(name, partial(_steer, 1 << processor if processor >= 0 else 0))
 

@@ -30,8 +30,8 @@ def make_room(place: str, size: int) -> None:
     if room < size + _SPARE:
         raise GuestError(
             f"{_mib(size)} do not fit into this machine, which has room for {_mib(max(room - _SPARE, 0))}; "
-            "give it more (--kernelfs-memory), or bring less: the file .kernelfsignore in a shared folder "
-            "lists what stays out"
+            "give it more (--kernelfs-memory, where it is started for the tests), or bring less: the file "
+            ".kernelfsignore in a shared folder lists what stays out"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelMisbehaved
@@ -39,6 +39,9 @@ class Resources:
         """What was found wrong with the kernel after the test; the test fails with these texts."""
         self.latest_on: dict[str, Mount] = {}
         """The file system that was last mounted from each device; the others on it are overwritten."""
+        self.dying_before: Mapping[str, int] | None = None
+        """How many cgroups were dying in each hierarchy before the test, and are not its own; None if nobody
+        has looked yet."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._forget: list[Callable[[], Any]] = []
         self._numbers = itertools.count(1)
@@ -69,6 +72,7 @@ class Resources:
         """Forget what lived in the machine that lost its power; its disks are there again."""
         self.mounts.clear()
         self.latest_on.clear()
+        self.dying_before = {}
         self._undo.clear()
         for forget in self._forget:
             forget()
@@ -100,5 +104,5 @@ class Resources:
             except KernelfsError as error:
                 self._undo.clear()
                 raise InfrastructureError(
-                    f"the {what} was not taken down after the test, so its machine is thrown away: {error}"
+                    f"the {what} was not taken down after the test, so no other goes on from there: {error}"
                 ) from None

@@ -129,7 +129,7 @@ class Writeback:
         (btrfs every 30 s, ext4's journal every 5 s).
 
         Raises: UsageError for a limit of more than 80 % of the available memory: the kernel would run out of
-        it; give the machine more with the marker vm(memory="2G").
+        it; a machine that is started for the test has more with the marker vm(memory="2G").
         """
         vm = self.resources.vm
         available: int = vm.guest(meminfo.read, "MemAvailable")["MemAvailable"]
@@ -140,7 +140,8 @@ class Writeback:
         if not 0 < size <= most:
             raise UsageError(
                 f"writeback.hold: {format_size(size)} cannot be held dirty with {format_size(available)} of "
-                f"memory available, at most {format_size(most)}; the marker vm(memory='4G') gives it more"
+                f"memory available, at most {format_size(most)}; a machine that is started for the test has "
+                "more with the marker vm(memory='4G')"
             )
         self._sysctl.update(
             {
