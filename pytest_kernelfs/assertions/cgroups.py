@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
@@ -20,12 +20,14 @@ def no_dying_cgroups(
     *,
     at_most: int = 0,
     within: float = WITHIN_S,
+    before: Mapping[str, int] | None = None,
     record: Callable[[Measurement], None] | None = None,
 ) -> DyingRun:
     """Demand that of all removed cgroups of the machine, at most so many are still kept by the kernel.
 
     Waits ``within`` seconds for them to go; gives what was seen. If there are more, the machine is synced and
-    its caches are dropped, to find out what keeps them. ``record`` is told how many were left.
+    its caches are dropped, to find out what keeps them. So many of each hierarchy, by its name, as were dying
+    ``before`` are left out. ``record`` is told how many were left.
 
     Raises: AssertionError, UsageError.
     """
@@ -34,7 +36,7 @@ def no_dying_cgroups(
         raise UsageError(
             f"assert_no_dying_cgroups: at_most ({at_most}) and within ({within} s) cannot be below 0"
         )
-    run = watch_dying(vm, at_most, within)
+    run = watch_dying(vm, at_most, within, before or {})
     if record is not None:
         record(Measurement.of("dying cgroups", "cgroups", [run.total]))
     if run.total > at_most:
@@ -52,7 +54,13 @@ def describe_dying(run: DyingRun, at_most: int, kernel: str) -> str:
     for count in run.counts:
         kept = ", ".join(f"{name} {number}" for name, number in sorted(count.controllers.items()))
         told = f" (kept by controller: {kept})" if kept else ""
-        lines.append(f"  {count.name} at {count.path}: {count.dying} dying{told}")
+        since = f", {count.before} of them since before the test" if count.before else ""
+        lines.append(f"  {count.name} at {count.path}: {count.dying} dying{since}{told}")
+    if run.before:
+        lines.append(
+            f"  {run.before} were there before the test, of earlier ones or of others on the machine; they "
+            "do not count, but cannot be told from the test's own in what follows"
+        )
     if run.pins is not None:
         lines += [f"  {line}" for line in _describe_pins(run.pins)]
     return "\n".join(lines)

@@ -137,17 +137,27 @@ def _stat(path: str) -> dict[str, int]:
         return {}  # before 4.14
 
 
-def watch(at_most: int, within: float) -> dict[str, Any]:
-    """Wait until at most so many cgroups are dying in the machine.
+def at_rest() -> dict[str, int]:
+    """How many are dying in each hierarchy, by its name, once those that are only on their way have gone."""
+    _settled(total)
+    return {each["name"]: each["dying"] for each in counts()}
 
-    Gives a dict: ``seconds``, ``counts`` and, if there are still more, ``pins`` (see ``_find_pins``).
+
+def watch(at_most: int, within: float, before: dict[str, int]) -> dict[str, Any]:
+    """Wait until at most so many cgroups are dying in the machine, those that were ``before`` left out.
+
+    Gives a dict: ``seconds``, ``counts`` and, if there are still more, ``pins`` (see ``_find_pins``). Each
+    count has besides how many were ``before``, which are fewer when there were once fewer in all.
     """
     start = time.monotonic()
     waiting = Patience(within, _POLL_S)
+    known = dict(before)
     while True:
         now = counts()
+        for each in now:
+            each["before"] = known[each["name"]] = min(known.get(each["name"], 0), each["dying"])
         waited = time.monotonic() - start
-        if sum(each["dying"] for each in now) <= at_most:
+        if sum(each["dying"] - each["before"] for each in now) <= at_most:
             return {"seconds": waited, "counts": now, "pins": {}}
         if not waiting.wait():
             return {"seconds": waited, "counts": now, "pins": _find_pins()}
@@ -188,11 +198,12 @@ def total() -> int:
 def _settled(look: Callable[[], int]) -> int:
     """The count, once it has not changed for a while."""
     last = look()
-    start = time.monotonic()
+    left = _SETTLED_S
     quiet = Patience(_QUIET_S, _POLL_S)
     while last and quiet.wait():
         now = look()
-        if now != last and time.monotonic() - start < _SETTLED_S:
+        if now != last and left > 0:
+            left -= _QUIET_S - quiet.left
             quiet = Patience(_QUIET_S, _POLL_S)
         last = now
     return last

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_kernelfs.guest import dying, reading
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
+from pytest_kernelfs.resources.stack import Resources
 
 # Finding out what pins them takes up to 34 s more.
 _GRACE_S = 60.0
@@ -19,13 +20,15 @@ _MOST_S = 60.0
 class DyingCount:
     """The dying cgroups of one hierarchy: ``name`` is "v2" or "v1 memory", ``path`` where it is mounted.
 
-    ``controllers`` says how many each controller keeps, if the kernel tells.
+    ``controllers`` says how many each controller keeps, if the kernel tells; ``before`` how many of ``dying``
+    were so before the test.
     """
 
     path: str
     name: str
     dying: int
     controllers: Mapping[str, int]
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,31 @@ class DyingRun:
 
     @property
     def total(self) -> int:
-        return sum(count.dying for count in self.counts)
+        """All that are dying since the test began."""
+        return sum(count.dying for count in self.counts) - self.before
+
+    @property
+    def before(self) -> int:
+        """How many were dying when the test began, and are yet."""
+        return sum(count.before for count in self.counts)
 
 
-def watch_dying(vm: VM, at_most: int, within: float) -> DyingRun:
-    """Wait until at most so many are dying; see ``guest.dying.watch``."""
-    raw = vm.guest(dying.watch, at_most, within, timeout=within + _GRACE_S)
+def dying_at_rest(vm: VM) -> dict[str, int]:
+    """How many are dying in each hierarchy, by its name; see ``guest.dying.at_rest``."""
+    return dict(vm.guest(dying.at_rest, timeout=_GRACE_S))
+
+
+def look_again(resources: Resources) -> None:
+    """See whether some of those that were dying before the test have gone: they are not to hide its own."""
+    known = resources.dying_before or {}
+    if any(known.values()):
+        now = dying_at_rest(resources.vm)
+        resources.dying_before = {name: min(count, now.get(name, 0)) for name, count in known.items()}
+
+
+def watch_dying(vm: VM, at_most: int, within: float, before: Mapping[str, int]) -> DyingRun:
+    """Wait until at most so many are dying besides those of ``before``; see ``guest.dying.watch``."""
+    raw = vm.guest(dying.watch, at_most, within, dict(before), timeout=within + _GRACE_S)
     pins = raw["pins"]
     return DyingRun(
         seconds=raw["seconds"],

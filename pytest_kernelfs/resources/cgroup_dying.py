@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import cgroups, dying
+from pytest_kernelfs.probes.cgroups import look_again
 from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import ROOT, Resources
 from pytest_kernelfs.sizes import Size, parse_size
@@ -38,6 +39,7 @@ class DyingCgroups:
     def make(self, number: int, version: int, parent: str, size: int) -> None:
         """Make them below a cgroup; for ``make_dying``."""
         vm = self.resources.vm
+        look_again(self.resources)
         done = vm.guest(dying.make, version, parent, number, self.kind, self.place, size, timeout=_TIMEOUT_S)
         self.made, self.dying, self._keeper = number, int(done["dying"]), int(done["keeper"])
 

@@ -6,6 +6,7 @@ from typing import final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import dynamic_debug, knobs
+from pytest_kernelfs.probes.cgroups import look_again
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.resources.sysctl import Sysctl, SysctlValue, typed
 
@@ -28,6 +29,7 @@ class DropCaches:
         if not what:
             raise UsageError("drop_caches: there is nothing to drop with pagecache=False and slab=False")
         self.resources.vm.guest(knobs.drop_caches, what)
+        look_again(self.resources)
 
 
 @final

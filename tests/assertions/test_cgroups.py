@@ -59,11 +59,28 @@ def test_what_keeps_none_is_not_told() -> None:
     assert [line.split()[0] for line in lines[1:]] == ["v1", "dentries", "to"]
 
 
+def test_those_from_before_the_test_are_told_and_left_out() -> None:
+    counts = (replace(DYING.counts[0], before=35), DYING.counts[1])
+    run = replace(DYING, counts=counts)
+    assert (run.total, run.before) == (4, 35)
+    lines = describe_dying(run, 1, "6.1").splitlines()
+    assert lines[0].startswith("4 cgroups are still dying after 8.0 s: removed, but kept by the kernel (1")
+    assert lines[1] == (
+        "  v2 at /sys/fs/cgroup: 37 dying, 35 of them since before the test (kept by controller: memory 37)"
+    )
+    assert lines[3] == (
+        "  35 were there before the test, of earlier ones or of others on the machine; they do not count, "
+        "but cannot be told from the test's own in what follows"
+    )
+
+
 def test_as_many_as_allowed_may_be_dying() -> None:
     machine = FakeMachine(watch=watched(2, 1))
     assert no_dying_cgroups(VM(machine), at_most=3, within=100).total == 3
-    assert machine.arguments("watch") == [(3, 100)]
+    assert machine.arguments("watch") == [(3, 100, {})]
     assert machine.timeouts[0] > 100
+    no_dying_cgroups(VM(machine), at_most=3, before={"v2": 1})
+    assert machine.arguments("watch")[1] == (3, 8.0, {"v2": 1})
 
 
 def test_more_than_allowed_fail() -> None:

@@ -78,9 +78,40 @@ def test_the_hierarchies_are_found_among_the_mounts() -> None:
 
 
 def test_few_enough_are_not_waited_for(mounts: Path) -> None:
-    seen = dying.watch(7, 60.0)
+    seen = dying.watch(7, 60.0, {})
     assert seen["seconds"] < 30
     assert seen["pins"] == {}
+
+
+def test_those_from_before_are_left_out(mounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dying, "_QUIET_S", 0.02)
+    before = dying.at_rest()
+    assert before == {"v2": 3, "v1 pids": 4}
+    set_dying(mounts, 5)
+    seen = dying.watch(2, 60.0, before)
+    assert [(each["dying"], each["before"]) for each in seen["counts"]] == [(5, 3), (4, 4)]
+    assert seen["pins"] == {}
+    assert dying.watch(1, 0.0, before)["pins"]
+
+
+def test_what_has_gone_since_hides_nothing(mounts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there were none: what is dying now is all of the test."""
+    monkeypatch.setattr(dying, "_QUIET_S", 0.02)
+    numbers = iter([4, 0, 3, 3])
+    monkeypatch.setattr(
+        dying, "counts", lambda: [{"name": "v2", "path": "/c", "dying": next(numbers, 3), "controllers": {}}]
+    )
+    seen = dying.watch(0, 0.03, {"v2": 3})
+    assert (seen["counts"][0]["dying"], seen["counts"][0]["before"]) == (0, 0)
+    seen = dying.watch(0, 0.03, {"v2": seen["counts"][0]["before"]})
+    assert seen["pins"]
+
+
+def test_what_is_only_on_its_way_was_not_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", Clock())
+    numbers = iter([6, 5, 2])
+    monkeypatch.setattr(dying, "counts", lambda: [{"name": "v2", "dying": next(numbers, 2)}])
+    assert dying.at_rest() == {"v2": 2}
 
 
 def test_while_the_machine_stands_still_nothing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +133,7 @@ def test_what_pins_is_found_by_taking_it_away(mounts: Path, monkeypatch: pytest.
     monkeypatch.setattr("os.sync", lambda: set_dying(mounts, 30))
     monkeypatch.setattr(dying, "drop_caches", lambda what: set_dying(mounts, {1: 10, 2: 4}[what]))
     set_dying(mounts, 31)
-    pins = dying.watch(0, 0.0)["pins"]
+    pins = dying.watch(0, 0.0, {})["pins"]
     assert [pins[name] for name in ("writeback", "page_cache", "dentries", "left")] == [1, 20, 6, 4]
     assert {"Shmem", "Dirty"} <= set(pins["memory"])
 
