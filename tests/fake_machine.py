@@ -49,6 +49,7 @@ class FakeMachine:
             "find_disk": lambda serial, size: f"/dev/{serial}",
             "attach_loop": "/dev/loop0",
             "known": True,
+            "read": [],
             "write": 0.25,
             "collect": {
                 "files": {"dmesg.txt": "6 [    1.0] hm\n"},
@@ -58,6 +59,7 @@ class FakeMachine:
             },
             "review": {"log": [], "last": [], "early": [], "lost": 0, "taint": 0, "leaks": []},
             "begin": 1,
+            "at_rest": {},
             **answers,
         }
 

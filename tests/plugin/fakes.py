@@ -115,6 +115,10 @@ class FakeProvider:
             raise InfrastructureError(f"kernel {kernel.release} did not answer within 120 s")
         return NotedMachine(kernel)
 
+    def fork(self, saved: Kernel) -> FakeMachine:
+        """What is saved of a machine is its kernel."""
+        return NotedMachine(saved)
+
 
 # What the guest says of a file system that it checked.
 SOUND = {"rc": 0, "output": "", "replay": "", "skipped": "", "unable": ""}
