@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import select
 import selectors
 import tempfile
 import time
 from collections import deque
 from typing import Any, Protocol, final
 
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError
+from pytest_kernelfs.cli.outlet import Outlet
+from pytest_kernelfs.errors import GuestTimeout
 from pytest_kernelfs.guest.attached import CHUNK, WINDOW
 from pytest_kernelfs.machines.machine import Exchange
 
-# What the guest may take to kill a command, to give up on it, and to say so.
+# What the guest may take to kill a command, to give up on it, and to say so; and who reads, to read the rest.
 _LAST_WORDS_S = 15.0
 _LONG_S = 3600.0
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -85,7 +84,10 @@ class Attachment:
     """A command in a machine, with our streams for its own; see ``guest.attached``."""
 
     def __init__(self, exchange: Exchange, source: Source | None, *, timeout: float | None = None) -> None:
-        """After ``timeout`` seconds the command is killed. Without a ``source`` its input is empty."""
+        """After ``timeout`` seconds the command is killed. Without a ``source`` its input is empty.
+
+        Whoever reads its output may take their time, but not much longer than that if there is a timeout.
+        """
         self._exchange = exchange
         self._source = source
         self._watched: int | None = None
@@ -93,10 +95,14 @@ class Attachment:
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
         self.timed_out = False
         """Whether the command was killed because its time was up."""
+        self.unread = False
+        """Whether some of its output was dropped, because nobody had read it long after the time was up."""
+        self._overdue = False
         self._requests: deque[tuple[Any, ...]] = deque()
         self._woken, self.waker = os.pipe()
         for descriptor in (self._woken, self.waker):
             os.set_blocking(descriptor, False)
+        self._outlet = Outlet(self.waker)
         self._selector = selectors.PollSelector()
         self._selector.register(exchange.fileno(), selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
@@ -110,14 +116,14 @@ class Attachment:
             pass  # enough is there to wake it
 
     def serve(self) -> dict[str, Any]:
-        """Pass on what comes until the command has ended; gives what ``guest.attached.run`` gives.
+        """Pass on what comes until all is written and read; gives what ``guest.attached.run`` gives.
 
         Raises: KernelPanic and what else ends a machine; GuestTimeout if it does not answer after its time;
         GuestCommandError; BrokenPipeError if nobody reads our output.
         """
         if self._source is None:
             self._exchange.send(("eof",))
-        while not self._exchange.finished:
+        while not (self._exchange.finished and (self.unread or not self._outlet.busy)):
             self._watch_source()
             patience = min(max(self._deadline - time.monotonic(), 0.0), _LONG_S)
             ready = {key.fd for key, _ in self._selector.select(patience)}
@@ -125,17 +131,21 @@ class Attachment:
                 self._show()
             if self._woken in ready:
                 os.read(self._woken, 4096)
+            self._send_what_was_written()
             self._send_requests()
             if self._watched in ready and not self._exchange.finished:
                 self._feed()
-            if time.monotonic() >= self._deadline and not self._exchange.finished:
+            if time.monotonic() >= self._deadline:
                 self._end()
+        self._outlet.written()  # raises what kept the last of it from being written
         value: dict[str, Any] = self._exchange.value
         return value
 
     def _watch_source(self) -> None:
         """Wait for input while there is room for it."""
-        wanted = self._source.fileno() if self._source is not None and self._room > 0 else None
+        wanted = None
+        if self._source is not None and self._room > 0 and not self._exchange.finished:
+            wanted = self._source.fileno()
         if wanted != self._watched:
             if self._watched is not None:
                 self._selector.unregister(self._watched)
@@ -148,8 +158,11 @@ class Attachment:
             if kind == "took":
                 self._room += value
             else:
-                _write(STDOUT if kind == "out" else STDERR, value)
-                self._exchange.send(("took", len(value)))
+                self._outlet.put(STDOUT if kind == "out" else STDERR, value)
+
+    def _send_what_was_written(self) -> None:
+        for count in self._outlet.written():
+            self._exchange.send(("took", count))
 
     def _send_requests(self) -> None:
         while self._requests:
@@ -168,28 +181,21 @@ class Attachment:
             self._exchange.send(("eof",))
 
     def _end(self) -> None:
-        if self.timed_out:
+        """The time is up: have the command killed; and later, give up on who does not go on."""
+        if not self._overdue:
+            self._overdue = True
+            self._deadline = time.monotonic() + _LAST_WORDS_S
+            if not self._exchange.finished:
+                self.timed_out = True
+                self._exchange.send(("end",))
+            return
+        self.unread = self._outlet.busy
+        if not self._exchange.finished:
             raise GuestTimeout("the machine does not answer any more")
-        self.timed_out = True
-        self._deadline = time.monotonic() + _LAST_WORDS_S
-        self._exchange.send(("end",))
 
     def close(self) -> None:
+        self._outlet.close()
         self._selector.close()
         self._exchange.close()
         os.close(self._woken)
         os.close(self.waker)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            # Whoever shares it with us made it so.
-            select.select([], [descriptor], [])
-        except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EIO):
-                raise BrokenPipeError from None  # a reader, or a terminal, that is gone
-            raise InfrastructureError(f"the command's output cannot be written: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ TIME_IS_UP = 124
 OUR_FAILURE = 125
 KERNEL_DIED = 255
 _BY_SIGNAL = 128
+# For whoever reads what we say, when the time is up.
+_READER_S = 5.0
 INTERRUPTED = _BY_SIGNAL + signal.SIGINT
 
 
@@ -71,8 +74,27 @@ def complain(error: KernelfsError | OSError) -> int:
     """Show an error; gives the exit code for it."""
     if isinstance(error, OSError):
         error = InfrastructureError(f"the host refused something that was needed: {error}")
-    click.echo(f"kernelfs: error: {error}", err=True)
+    tell(f"kernelfs: error: {error}")
     return KERNEL_DIED if isinstance(error, KernelMisbehaved) else OUR_FAILURE
+
+
+def tell(text: str) -> None:
+    """Show a line on the stream for errors, unless the command has a ``timeout`` and nobody reads there."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.params.get("timeout") is None:
+        click.echo(text, err=True)
+        return
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):
+        click.echo(text, err=True)  # it leads nowhere outside of this process
+        return
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    left = f"{text}\n".encode(errors="replace")
+    # A pipe that takes anything takes so much at once.
+    while left and poll.poll(_READER_S * 1000):
+        left = left[os.write(descriptor, left[: select.PIPE_BUF]) :]
 
 
 def occupy_streams() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pytest_kernelfs.cli.attachment import Attachment, Input, has_input
-from pytest_kernelfs.cli.ending import TIME_IS_UP, MachineCommand, complain, exit_code_of, handled
+from pytest_kernelfs.cli.ending import TIME_IS_UP, MachineCommand, complain, exit_code_of, handled, tell
 from pytest_kernelfs.cli.group import main
 from pytest_kernelfs.cli.machines import Machines, Wanted, machine_options
 from pytest_kernelfs.errors import GuestTimeout, KernelfsError
@@ -57,7 +57,7 @@ def run(
             codes = [_run_on(kernel, machines, command, source, timeout, len(kernels)) for kernel in kernels]
     if len(codes) > 1:
         told = (f"{kernel.version}: {code}" for kernel, code in zip(kernels, codes, strict=True))
-        click.echo(f"kernelfs: exit codes: {', '.join(told)}", err=True)
+        tell(f"kernelfs: exit codes: {', '.join(told)}")
     raise SystemExit(next((code for code in codes if code), 0))
 
 
@@ -82,7 +82,7 @@ def _run_on(
     if of == 1:
         with machines.started(kernel) as machine:
             return _attach(machine, command, machines.folder, source, timeout)
-    click.echo(f"kernelfs: == {kernel.version} ({kernel.release}) ==", err=True)
+    tell(f"kernelfs: == {kernel.version} ({kernel.release}) ==")
     if source is not None:
         source.rewind()
     try:
@@ -111,9 +111,15 @@ def _attach(
                 result = attachment.serve()
             except GuestTimeout as silent:
                 result = {"rc": None, "stuck": str(silent)}
-        if not attachment.timed_out:
+        if not attachment.timed_out and not attachment.unread:
             return exit_code_of(result["rc"])
     assert timeout is not None
-    stuck = f"; SIGKILL did not end it: {result['stuck']}" if result["stuck"] else ""
-    click.echo(f"kernelfs: the command did not end within {timeout:g} s and was killed{stuck}", err=True)
+    if attachment.timed_out:
+        stuck = f"; SIGKILL did not end it: {result['stuck']}" if result["stuck"] else ""
+        tell(f"kernelfs: the command did not end within {timeout:g} s and was killed{stuck}")
+    if attachment.unread:
+        tell(
+            f"kernelfs: {timeout:g} s were up, and nobody read what the command had written: the rest of its "
+            "output is lost"
+        )
     return TIME_IS_UP

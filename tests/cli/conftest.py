@@ -133,3 +133,17 @@ def calls(machine: FakeMachine) -> Sequence[Any]:
     """The arguments of the one command that a machine was asked for."""
     (arguments,) = machine.arguments("run")
     return arguments
+
+
+def fill(descriptor: int) -> int:
+    """Write to a pipe what it takes without a reader; gives how much that is."""
+    os.set_blocking(descriptor, False)
+    count = 0
+    for piece in (bytes(4096), b"\0"):
+        try:
+            while True:
+                count += os.write(descriptor, piece)
+        except BlockingIOError:
+            pass
+    os.set_blocking(descriptor, True)
+    return count

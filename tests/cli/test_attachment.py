@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_kernelfs.cli import terminal
-from pytest_kernelfs.cli.attachment import Input
+from pytest_kernelfs.cli import attachment, terminal
+from pytest_kernelfs.cli.attachment import Attachment, Input
+from tests.cli.conftest import fill
 
 
 @pytest.fixture
@@ -72,6 +76,99 @@ def test_input_that_is_read_once_is_not_kept(pipe: tuple[int, int]) -> None:
     source.rewind()
     assert source.fileno() == pipe[0]
     source.close()
+
+
+class FakeExchange:
+    """A command that has written ``data``, and ended."""
+
+    def __init__(self, data: bytes) -> None:
+        self.value = {"rc": 0, "stuck": ""}
+        self._items: list[tuple[Any, ...]] = [
+            ("out", data[at : at + 1000]) for at in range(0, len(data), 1000)
+        ]
+        self._readable, self._writable = os.pipe()
+        os.close(self._writable)
+        self.sent: list[Any] = []
+
+    def fileno(self) -> int:
+        return self._readable
+
+    def take(self) -> list[tuple[Any, ...]]:
+        items, self._items = self._items, []
+        return items
+
+    def send(self, item: Any) -> None:
+        self.sent.append(item)
+
+    @property
+    def finished(self) -> bool:
+        return not self._items
+
+    def close(self) -> None:
+        os.close(self._readable)
+
+
+class TestOutput:
+    @pytest.fixture
+    def full(self, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> int:
+        """Our output is a full pipe; gives how much is in it."""
+        monkeypatch.setattr(attachment, "STDOUT", pipe[1])
+        return fill(pipe[1])
+
+    def test_all_that_a_command_wrote_is_waited_for(
+        self, pipe: tuple[int, int], full: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attachment, "_LAST_WORDS_S", 600.0)
+        got = bytearray()
+
+        def read() -> None:
+            while len(got) < full + 5000:
+                got.extend(os.read(pipe[0], 1 << 16))
+
+        reader = threading.Thread(target=read)
+        exchange = FakeExchange(5 * bytes(range(250)) * 4)
+        with closing(Attachment(exchange, None, timeout=0.01)) as attached:
+            end = attached._end
+
+            def end_and_read() -> None:
+                end()
+                reader.start()
+
+            monkeypatch.setattr(attached, "_end", end_and_read)
+            assert attached.serve() == exchange.value
+        reader.join()
+        assert got[full:] == 5 * bytes(range(250)) * 4
+        assert (attached.timed_out, attached.unread) == (False, False)
+
+    def test_but_not_for_ever_if_there_is_a_time(
+        self, pipe: tuple[int, int], full: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attachment, "_LAST_WORDS_S", 0.05)
+        with closing(Attachment(FakeExchange(bytes(5000)), None, timeout=0.01)) as attached:
+            assert attached.serve()["rc"] == 0
+        assert (attached.timed_out, attached.unread) == (False, True)
+        os.set_blocking(pipe[0], False)
+        while len(os.read(pipe[0], 1 << 16)) == 1 << 16:
+            pass  # its writer goes
+
+    @pytest.mark.parametrize("within", [1000.0, None])
+    def test_a_signal_is_passed_on_meanwhile(
+        self, pipe: tuple[int, int], full: int, within: float | None
+    ) -> None:
+        exchange = FakeExchange(bytes(5000))
+        with closing(Attachment(exchange, None, timeout=within)) as attached:
+            attached.request("signal", 2)
+            send = exchange.send
+
+            def send_and_read(item: Any) -> None:
+                send(item)
+                if item == ("signal", 2):
+                    os.close(pipe[0])
+
+            exchange.send = send_and_read  # type: ignore[method-assign]
+            with pytest.raises(BrokenPipeError):
+                attached.serve()
+        assert ("signal", 2) in exchange.sent
 
 
 class TestKeys:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_kernelfs.cli.attachment import Attachment
 from pytest_kernelfs.errors import InfrastructureError, KernelPanic
-from tests.cli.conftest import Kernelfs, LocalMachine, LocalProvider, calls
+from tests.cli.conftest import Kernelfs, LocalMachine, LocalProvider, calls, fill
 
 Capture = pytest.CaptureFixture[bytes]
+# For what would never come to an end otherwise.
+PATIENCE_S = 300.0
 
 
 def test_streams_and_exit_code_are_the_commands(
@@ -182,14 +187,66 @@ os.write(1, b"text")
 def test_a_reader_that_had_enough_ends_it_quietly(
     kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     reader, writer = os.pipe()
     os.close(reader)
     monkeypatch.setattr("pytest_kernelfs.cli.attachment.STDOUT", writer)
     result = kernelfs("run", "while echo more; do :; done")
     os.close(writer)
     assert (result.exit_code, result.stderr) == (141, "")
+
+
+def test_output_that_nobody_reads_does_not_hold_it_up_when_the_time_is_up(
+    kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = Attachment._show
+
+    def show_at_the_last_moment(attachment: Attachment) -> None:
+        show(attachment)
+        if not attachment.timed_out:
+            attachment._deadline = time.monotonic()
+
+    reader, writer = os.pipe()
+    fill(writer)
+    monkeypatch.setattr(Attachment, "_show", show_at_the_last_moment)
+    monkeypatch.setattr("pytest_kernelfs.cli.attachment._LAST_WORDS_S", 0.3)
+    monkeypatch.setattr("pytest_kernelfs.cli.attachment.STDOUT", writer)
+    result = kernelfs("run", "--timeout", "1000", "echo more; exec sleep 1000")
+    os.close(reader)
+    os.close(writer)
+    assert result.exit_code == 124
+    assert result.stderr == (
+        "kernelfs: the command did not end within 1000 s and was killed\n"
+        "kernelfs: 1000 s were up, and nobody read what the command had written: "
+        "the rest of its output is lost\n"
+    )
+
+
+def test_not_even_where_errors_go_into_the_same_pipe(tmp_path: Path) -> None:
+    code = """
+import sys
+from pytest_kernelfs import providers
+from pytest_kernelfs.cli import attachment, ending, machines, main
+from pytest_kernelfs.run import Run
+from tests.cli import conftest
+provider = conftest.LocalProvider()
+provider.versions *= 2
+providers.choose = lambda name, offered: provider
+Run.resolve = lambda run: [conftest._candidate(version) for version in provider.versions]
+Run.kernel = lambda run, candidate: conftest.FakeMachine().kernel
+machines.HOME = "/"
+attachment._LAST_WORDS_S = ending._READER_S = 0.2
+main(["--cache", sys.argv[1], "run", "--timeout", "0.5", "yes"])
+"""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(writer)
+    try:
+        assert process.wait(PATIENCE_S) == 124, os.read(reader, 1 << 16)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
 
 
 class TestSeveralKernels:
