@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
-# A sleep that took so many times as long as it was to take was no sleep of ours alone.
-_MOST_STEPS = 10
+# What took so many times as long as usual was not ours alone.
+_MOST_TIMES = 10
+# The least of so many looks is what one takes.
+_FEW = 3
 
 
 class Patience:
@@ -14,8 +17,7 @@ class Patience:
 
     When the host lets the machine stand still for seconds, whoever is waited for stands still, too; to give
     up right after that would be to have waited for nothing. Of what lies between two looks, no more
-    counts than a little. A look that takes long by itself counts for little as well: where looks do, there
-    must be another limit beside this one.
+    counts than is usual: some steps, or some times as much as it was lately, where looks take long.
     """
 
     def __init__(self, seconds: float, step: float = 0.02) -> None:
@@ -23,6 +25,7 @@ class Patience:
         """The seconds that are not over yet."""
         self._step = step
         self._looked = time.monotonic()
+        self._lately = deque([0.0] * _FEW, _FEW)
 
     def wait(self, pause: Callable[[float], object] | None = None) -> bool:
         """Sleep until it is time to look again; False at once if the time is over.
@@ -34,6 +37,7 @@ class Patience:
             return False
         (pause or time.sleep)(self._step)
         now = time.monotonic()
-        self.left -= min(now - self._looked, _MOST_STEPS * self._step)
-        self._looked = now
+        passed, self._looked = now - self._looked, now
+        self.left -= min(passed, _MOST_TIMES * max(self._step, min(self._lately)))
+        self._lately.append(passed)
         return True

@@ -12,8 +12,6 @@ from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.05
-# What looks may take on top, each of which may have to write much back.
-_LOOKS_S = 45.0
 
 
 def used(path: str, sync: bool) -> dict[str, Any]:
@@ -56,7 +54,7 @@ def wait_until_used(path: str, at_most: int, within: float, sync: bool) -> dict[
         seconds = time.monotonic() - start
         if now <= at_most:
             return {"used": now, "seconds": seconds, "held": []}
-        if seconds >= within + _LOOKS_S or not waiting.wait():
+        if not waiting.wait():
             return {"used": now, "seconds": seconds, "held": deleted_but_open(os.stat(path).st_dev)}
 
 

@@ -33,6 +33,22 @@ def test_a_machine_that_stood_still_has_waited_for_little(
     assert not waiting.wait()
 
 
+def test_looks_that_always_take_long_are_time_that_the_machine_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    waiting = Patience(20.0, step=0.03125)
+    begin = clock.now
+    while waiting.wait():
+        clock.now += 2.0
+    assert 20 < clock.now - begin < 30
+    waiting = Patience(20.0, step=0.03125)
+    begin = clock.now
+    for number in range(10):
+        assert waiting.wait()
+        clock.now += 3600.0 if number % 2 else 0.0
+    assert waiting.left > 17
+
+
 def test_what_is_better_than_to_sleep_is_done_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(patience, "time", clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 
@@ -59,16 +58,6 @@ def test_what_frees_space_has_the_time_of_the_machine(
     left = iter([7, 7, 0])
     monkeypatch.setattr(meminfo, "read", lambda *names: {"Dirty": next(left)})
     assert writeback.settle(0, 1.0)["left"] == 0
-
-
-def test_looks_that_take_long_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "time", Clock())
-    monkeypatch.setattr(space, "_LOOKS_S", 0.0)
-    monkeypatch.setattr(space, "deleted_but_open", lambda device: [])
-    clock = itertools.count(1000.0, 20.0)
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    monkeypatch.setattr(space, "used", lambda path, sync: {"used": 7})
-    assert space.wait_until_used(str(tmp_path), 0, 30.0, sync=True)["seconds"] == 40
 
 
 def test_settling_ends_at_once_or_when_its_time_is_up() -> None:
