@@ -26,6 +26,8 @@ _LEASE = "lease.json"
 _KERNEL = "kernel"
 # sockaddr_un holds 108 bytes; our longest socket name below the base takes 40.
 _LONGEST_BASE = 60
+# For ssh, whose socket is there, it begins the name of a variable, however it is quoted.
+_VARIABLE = "${"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def base_folder() -> Path:
     Raises: InfrastructureError if it cannot be made, or belongs to somebody else.
     """
     path = Path(tempfile.gettempdir()) / f"kernelfs-{os.getuid()}"
-    if len(str(path)) > _LONGEST_BASE:
+    if len(str(path)) > _LONGEST_BASE or _VARIABLE in str(path) or not str(path).isprintable():
         path = Path("/tmp") / path.name  # noqa: S108  (checked below)
     with explain_os_errors("make a folder for machines", path, "TMPDIR"):
         try:

@@ -94,6 +94,15 @@ def test_sockets_need_a_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert lease.base_folder() == Path(f"/tmp/kernelfs-{os.getuid()}")
 
 
+@pytest.mark.parametrize("name", ["${HOME}", "a\nb", "\udcff"])
+def test_sockets_need_a_path_that_ssh_takes_as_it_is(
+    name: str, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / name))
+    assert lease.base_folder() == Path(f"/tmp/kernelfs-{os.getuid()}")
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])
 def test_a_folder_that_others_may_enter_is_refused(mode: int) -> None:
     lease.base_folder().chmod(mode)

@@ -219,7 +219,7 @@ class SshTransport:
             "ServerAliveCountMax": f"{_KEEP_ALIVES}",
             "ControlMaster": "yes" if shared else "no",
             "ControlPersist": "no",
-            "ControlPath": _as_value(self._folder / _SOCKET),
+            "ControlPath": as_value(self._folder / _SOCKET),
             # What the user's configuration may ask for is meant for people at a terminal.
             "ClearAllForwardings": "yes",
             "ForwardAgent": "no",
@@ -253,8 +253,11 @@ class SshTransport:
             return ""
 
 
-def _as_value(path: Path) -> str:
-    """A path as ssh's configuration wants it: it knows quotes, and takes a percent sign for a pattern."""
+def as_value(path: Path) -> str:
+    """A path as ssh's configuration wants it: it knows quotes, and takes a percent sign for a pattern.
+
+    Nothing helps against a ``${`` in it, which names a variable.
+    """
     text = str(path).replace("%", "%%")
     if not re.search(r"[\s\"'\\#=]", text):
         return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from pytest_kernelfs.errors import ProviderUnavailable, UsageError
+from pytest_kernelfs.machines.ssh.transport import as_value
 from pytest_kernelfs.machines.vagrant.bounded import Bounds, Watch, hopeful
 from pytest_kernelfs.tools import find
 
@@ -99,6 +100,32 @@ def host_of(ssh_config: str) -> str | None:
     """The only machine that is configured there; None if there is none, or several."""
     hosts = [line.split()[1] for line in ssh_config.splitlines() if line.startswith("Host ")]
     return hosts[0] if len(hosts) == 1 else None
+
+
+def with_paths_as_they_are(ssh_config: str) -> str:
+    """The same with the paths of keys quoted for ssh, which Vagrant names as they are, or in quotes.
+
+    Raises: UsageError for one that ssh cannot be told.
+    """
+    return re.sub(r"^( *IdentityFile )(.+)$", _quoted, ssh_config, flags=re.MULTILINE)
+
+
+def _quoted(line: re.Match[str]) -> str:
+    path = line[2].strip()
+    if " " in path:  # then it has put it into quotes
+        path = path.removeprefix('"').removesuffix('"')
+    refuse_variables(Path(path))
+    return f"{line[1]}{as_value(Path(path))}"
+
+
+def refuse_variables(path: Path) -> None:
+    """Raises: UsageError for a place of keys that ssh cannot be told."""
+    if "${" in str(path):
+        raise UsageError(
+            f"the provider vagrant: ssh cannot be told to use a key in {path}: it takes '${{' for the "
+            "beginning of a variable's name; choose another folder with --kernelfs-cache, and with VAGRANT_HOME "
+            "for a box of your own"
+        )
 
 
 def address_of(ssh_config: str) -> tuple[str, int] | None:

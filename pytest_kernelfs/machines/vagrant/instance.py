@@ -15,7 +15,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.admission import Slot
 from pytest_kernelfs.machines.ssh.transport import SshTransport
 from pytest_kernelfs.machines.vagrant import direct, package
-from pytest_kernelfs.machines.vagrant.commands import address_of, host_of
+from pytest_kernelfs.machines.vagrant.commands import address_of, host_of, with_paths_as_they_are
 from pytest_kernelfs.machines.vagrant.places import Place
 from pytest_kernelfs.machines.verdict import panic_text, tail
 from pytest_kernelfs.news import tell
@@ -66,7 +66,7 @@ class Instance:
         """Learn how ssh reaches it."""
         config = self._commands.ssh_config()
         file = self.place.private / "ssh_config"
-        file.write_text(config)
+        file.write_text(with_paths_as_they_are(config))
         host = host_of(config)
         assert host is not None
         self._address = address_of(config)

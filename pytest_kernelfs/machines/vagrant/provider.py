@@ -21,7 +21,7 @@ from pytest_kernelfs.machines.plain import PlainProvider
 from pytest_kernelfs.machines.qemu.accel import choose
 from pytest_kernelfs.machines.qemu.binary import find_qemu
 from pytest_kernelfs.machines.vagrant import box, direct, places
-from pytest_kernelfs.machines.vagrant.commands import Commands
+from pytest_kernelfs.machines.vagrant.commands import Commands, refuse_variables
 from pytest_kernelfs.machines.vagrant.daemon import require_libvirt
 from pytest_kernelfs.machines.vagrant.instance import Instance
 from pytest_kernelfs.machines.vagrant.machine import PROVIDER, VagrantMachine
@@ -47,6 +47,8 @@ class VagrantProvider(PlainProvider):
             )
         if vagrant.folder is not None and not (vagrant.folder / "Vagrantfile").is_file():
             raise UsageError(f"--kernelfs-vagrant-folder: there is no Vagrantfile in {vagrant.folder}")
+        # Vagrant's home, which has the keys to its machines.
+        refuse_variables(places.plugins_of_user() if vagrant.box or vagrant.folder else settings.cache_root)
         self._settings = settings
         self._vagrant = vagrant
         self._cache = Cache(settings.cache_root)

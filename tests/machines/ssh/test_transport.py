@@ -95,7 +95,7 @@ def test_ssh_finds_the_socket_whatever_the_folder_is_called(name: str) -> None:
     ssh = shutil.which("ssh")
     if ssh is None:
         pytest.skip("this host has no ssh to ask")
-    asked = [ssh, "-G", "-F", "none", "-o", f"ControlPath={transport_module._as_value(path)}", "box"]
+    asked = [ssh, "-G", "-F", "none", "-o", f"ControlPath={transport_module.as_value(path)}", "box"]
     told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     assert f"controlpath {path}" in told.replace("%%", "%").splitlines()
 

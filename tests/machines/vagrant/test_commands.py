@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from pytest_kernelfs import tools
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
 from pytest_kernelfs.machines.vagrant import commands
-from pytest_kernelfs.machines.vagrant.commands import Commands, address_of, host_of
+from pytest_kernelfs.machines.vagrant.commands import Commands, address_of, host_of, with_paths_as_they_are
 
 Fake = Callable[[str], Path]
 
@@ -33,6 +35,31 @@ def test_what_a_command_prints_is_given(fake_vagrant: Fake, tmp_path: Path) -> N
 
 def test_a_detour_is_no_address() -> None:
     assert address_of(CONFIG + "  ProxyCommand ssh other -W %h:%p\n") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a b", "100% %h", 'in "quotes"', 'a"b', "back\\slash", "it's", "a#b=c"]
+)
+def test_ssh_finds_the_key_whatever_its_folder_is_called(name: str, tmp_path: Path) -> None:
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        pytest.skip("this host has no ssh to ask")
+    key = tmp_path / name / "key"
+    key.parent.mkdir()
+    quoted = f'"{key}"' if " " in str(key) else str(key)  # as Vagrant does it
+    config = CONFIG.replace("/somewhere", quoted) + "  ProxyCommand echo no\n"
+    file = tmp_path / "config"
+    file.write_text(with_paths_as_they_are(config))
+    asked = [ssh, "-v", "-F", str(file), "-o", "BatchMode=yes", "default"]
+    told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stderr
+    shown = str(key).replace("\\", "\\\\")
+    assert f"identity file {shown} type " in told
+
+
+def test_a_key_that_ssh_cannot_be_told_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"cannot be told to use a key in /some/\${HOME}/key"):
+        with_paths_as_they_are(CONFIG.replace("/somewhere", "/some/${HOME}/key"))
+    assert with_paths_as_they_are(CONFIG) == CONFIG
 
 
 def test_it_runs_in_its_folder_with_its_environment(fake_vagrant: Fake, tmp_path: Path) -> None:

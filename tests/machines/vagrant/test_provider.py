@@ -38,6 +38,17 @@ def test_a_folder_needs_a_vagrantfile(tmp_path: Path) -> None:
         provider(tmp_path, folder=tmp_path)
 
 
+def test_a_home_that_ssh_cannot_be_told_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="choose another folder with --kernelfs-cache"):
+        provider(tmp_path / "${HOME}")
+    provider(tmp_path / "${HOME}", box="debian/bookworm64")
+    monkeypatch.setenv("VAGRANT_HOME", "/${HOME}")
+    with pytest.raises(UsageError, match="VAGRANT_HOME"):
+        provider(tmp_path, box="debian/bookworm64")
+
+
 def test_a_home_of_ours_is_for_our_box_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(box, "home_with_box", lambda _cache: Path("/home-of-ours"))
     assert provider(tmp_path)._home() == {"VAGRANT_HOME": "/home-of-ours"}
