@@ -14,7 +14,7 @@ _AUTOMOUNTS = ("/sys/kernel/debug/tracing", "/proc/sys/fs/binfmt_misc", "/run/ne
 _NAMED_NAMESPACES = "/run/netns/"
 # Mounted by systemd for a service or the session of a user.
 _SYSTEMD_MOUNTS = ("/run/credentials/", "/run/systemd/", "/run/user/")
-# Where tests mount on a machine that others use, too: what is mounted elsewhere is not theirs.
+# Where tests mount, and have files, on a machine that others use, too: what is elsewhere is not theirs.
 _PLACES = ("/run/kernelfs/", "/mnt/", "/tmp/")
 _BLOCK = "/sys/block"
 _SWAPS = "/proc/swaps"
@@ -62,10 +62,11 @@ def _block_devices() -> list[str]:
     found = []
     entries = journal.entries()
     our_loops, our_names = list(loops.ours(entries)), journal.noted("dm")
+    places = _places_of_files()
     for name in os.listdir(_BLOCK):
         if name.startswith("loop"):
             backing = files.text(f"{_BLOCK}/{name}/loop/backing_file")
-            if backing and (not journal.is_kept() or f"/dev/{name}" in our_loops):
+            if backing and (f"/dev/{name}" in our_loops or backing.startswith(places)):
                 found.append(f"loop device: /dev/{name} on {backing}")
         elif name.startswith("dm-"):
             called = files.text(f"{_BLOCK}/{name}/dm/name")
@@ -74,6 +75,16 @@ def _block_devices() -> list[str]:
         elif _was_set_up(name):
             found.append(f"block device: /dev/{name}")
     return found + [f"null_blk device: {name} (in configfs)" for name in _null_blk_devices()]
+
+
+def _places_of_files() -> tuple[str, ...]:
+    """Where a file lies that a test has attached to a loop device by a command of its own.
+
+    Where tests have a mount namespace to themselves, the paths of others' files may look the same.
+    """
+    if not journal.is_kept():
+        return ("",)
+    return () if "/tmp" in journal.noted("place") else _PLACES
 
 
 def _null_blk_devices() -> list[str]:

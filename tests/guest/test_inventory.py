@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         os.path,
         "realpath",
-        lambda path: real(path) if "/v" in path else f"/sys/devices/virtual/block/{Path(path).name}",
+        lambda path, **how: (
+            f"/sys/devices/virtual/block/{Path(path).name}"
+            if str(path).startswith(f"{tmp_path}/block/") and "/v" not in str(path)[len(str(tmp_path)) :]
+            else real(path, **how)
+        ),
     )
     (tmp_path / "block").mkdir()
     return tmp_path
@@ -59,20 +64,52 @@ def test_swap_areas_are_there(blocks: Path) -> None:
     assert devices() == ["swap area: /dev/zram0", "swap area: /tmp/a\\040b"]
 
 
-def test_on_a_machine_that_others_use_only_what_is_of_tests_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def attach(blocks: Path, name: str, file: str) -> None:
+    (blocks / "block" / name / "loop").mkdir(parents=True)
+    (blocks / "block" / name / "loop/backing_file").write_text(f"{file}\n")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine is one that others use, too."""
     monkeypatch.setattr(journal, "_handle", -1)
     journal.begin(str(tmp_path / "journal"))
-    try:
-        journal.note("netns", "ours")
-        monkeypatch.setattr(inventory, "_NAMED_NAMESPACES", f"{tmp_path}/netns/")
-        for name in ("ours", "theirs"):
-            (tmp_path / "netns" / name).mkdir(parents=True)
-        found = [name for name in inventory.state() if "process" not in name]
-        assert [name for name in found if name.startswith("network namespace")] == ["network namespace: ours"]
-        mounts = [name.split(" on ")[1] for name in found if name.startswith("mount: ")]
-        assert all((point.split(" ")[0] + "/").startswith(inventory._PLACES) for point in mounts)
-        assert not [name for name in found if name.startswith(("file system still", "loop device"))]
-    finally:
-        os.close(journal._handle)
+    yield
+    os.close(journal._handle)
+
+
+def test_all_loop_devices_are_there(blocks: Path) -> None:
+    attach(blocks, "loop0", "/var/disk")
+    add(blocks, "loop1", 0)
+    assert devices() == ["loop device: /dev/loop0 on /var/disk"]
+
+
+def test_on_a_shared_machine_loop_devices_on_files_at_the_places_of_tests_count(
+    blocks: Path, shared: None
+) -> None:
+    for name, file in {"loop0": "/snap/core.img", "loop1": "/tmp/disk", "loop2": "/tmp2/x"}.items():
+        attach(blocks, name, file)
+    assert devices() == ["loop device: /dev/loop1 on /tmp/disk"]
+
+
+def test_where_those_places_are_the_tests_own_a_path_tells_nothing(blocks: Path, shared: None) -> None:
+    for place in ("/run", "/tmp", "/mnt"):
+        journal.note("place", place, 49)
+    attach(blocks, "loop1", "/tmp/disk")
+    assert devices() == []
+
+
+def test_on_a_machine_that_others_use_only_what_is_of_tests_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: None
+) -> None:
+    journal.note("netns", "ours")
+    monkeypatch.setattr(inventory, "_NAMED_NAMESPACES", f"{tmp_path}/netns/")
+    for name in ("ours", "theirs"):
+        (tmp_path / "netns" / name).mkdir(parents=True)
+    found = [name for name in inventory.state() if "process" not in name]
+    assert [name for name in found if name.startswith("network namespace")] == ["network namespace: ours"]
+    mounts = [name.split(" on ")[1] for name in found if name.startswith("mount: ")]
+    assert all((point.split(" ")[0] + "/").startswith(inventory._PLACES) for point in mounts)
+    loops = [name.split(" on ")[1] for name in found if name.startswith("loop device: ")]
+    assert all(path.startswith(inventory._PLACES) for path in loops)
+    assert not [name for name in found if name.startswith("file system still")]

@@ -71,6 +71,7 @@ def test_fails(vm):
 
 def test_leaks(vm):
     vm.run("mkdir -p /tmp/leak && mount -t tmpfs leak /tmp/leak", check=True)
+    vm.run("truncate -s 1M /tmp/leaked && losetup -f /tmp/leaked", check=True)
 
 def test_hangs(vm):
     vm.run("sleep 100", timeout=0.5)
@@ -128,8 +129,8 @@ def test_all_that_other_machines_can(
     shutil.copytree(_PROJECT / "examples/overlay_umount", inner.folder / "example")
     files = [str(inner.folder / "test_catalogue.py"), str(inner.folder / "example")]
     code, output = inner.run(*files, *options, "-rA", "-k", f"not ({' or '.join(_LEFT_OUT)})")
-    # What a test mounted outside of our places may be anybody's: it is reported, and left alone.
-    there("umount /tmp/leak; rmdir /tmp/leak")
+    # What a test made by commands may be anybody's: it is reported, and left alone.
+    there("umount /tmp/leak; rmdir /tmp/leak; losetup -D; rm /tmp/leaked")
     assert code == 1, output
     told = re.findall(r"^(PASSED|FAILED|ERROR|XPASS) (\S+)::test_(\w+)", output, re.MULTILINE)
     assert {name: word for word, file, name in told if file.endswith("test_inner.py")} == _VERDICTS, output
@@ -139,6 +140,7 @@ def test_all_that_other_machines_can(
     for reason in _NOT_DONE:
         assert reason in output
     assert "mount: tmpfs on /tmp/leak" in output
+    assert re.search(r"loop device: /dev/loop\d+ on /tmp/leaked", output)
     assert "still has, of what tests made there" not in output
     until(lambda: traces() == before, "the end of all that the run made there")
 
