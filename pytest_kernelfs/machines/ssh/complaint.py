@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 # ssh's own exit status, whatever went wrong; a command may give it as well, but then ssh is silent.
 SSH_FAILED = 255
@@ -14,7 +16,10 @@ _FRAME = re.compile(r"^@.*@?$|^\s*$")
 
 @dataclass(frozen=True)
 class _Cause:
-    """``pattern`` in what ssh printed means ``what``; ``next_step`` mends it. {host}: how it was called."""
+    """``pattern`` in what ssh printed means ``what``; ``next_step`` mends it.
+
+    In it, {ssh} is the command and the machine, {trial} a command to try, {config} ssh's configuration.
+    """
 
     pattern: re.Pattern[str]
     what: str
@@ -36,8 +41,7 @@ _CAUSES = (
     _cause(
         r"host key is known for .* requested strict checking|Host key verification failed",
         "its host key is not known here, and unknown keys are not accepted",
-        "connect once by hand ('ssh {host}') and compare the fingerprint, or put its key into "
-        "~/.ssh/known_hosts",
+        "connect once by hand ('{ssh}') and compare the fingerprint, or put its key into ~/.ssh/known_hosts",
     ),
     _cause(
         r"UNPROTECTED PRIVATE KEY FILE|Bad owner or permissions on",
@@ -47,19 +51,19 @@ _CAUSES = (
     _cause(
         r"Too many authentication failures|Permission denied \(",
         "it refuses our key",
-        "make 'ssh -o BatchMode=yes {host} true' work: name the right key with IdentityFile in "
-        "~/.ssh/config or load it into ssh-agent, and have its public part in ~/.ssh/authorized_keys there "
+        "make '{trial}' work: name the right key with IdentityFile in "
+        "{config} or load it into ssh-agent, and have its public part in ~/.ssh/authorized_keys there "
         "(nobody is asked for passwords)",
     ),
     _cause(
         r"Could not resolve hostname",
         "there is no host of that name",
-        "check the spelling, and the Host entries of ~/.ssh/config",
+        "check the spelling, and the Host entries of {config}",
     ),
     _cause(
         r"Connection refused",
         "nothing listens there",
-        "start sshd on the machine, or give the right port (ssh://user@host:port, or Port in ~/.ssh/config)",
+        "start sshd on the machine, or give the right port (ssh://user@host:port, or Port in {config})",
     ),
     _cause(
         r"Connection timed out|Operation timed out|timed out waiting|timed out during banner exchange|"
@@ -76,7 +80,7 @@ _CAUSES = (
     _cause(
         r"Unable to negotiate|no matching .* found",
         "it shares no algorithm with the ssh here",
-        "allow one of those that it offers in ~/.ssh/config",
+        "allow one of those that it offers in {config}",
     ),
     _cause(
         r"kex_exchange_identification|banner exchange|Connection (closed|reset)",
@@ -86,15 +90,29 @@ _CAUSES = (
 )
 
 
-def explain(host: str, printed: str) -> str:
-    """A complete sentence on why ``host`` could not be reached, from what ssh printed."""
+def explain(host: str, printed: str, config_file: Path | None = None) -> str:
+    """A complete sentence on why ``host`` could not be reached, from what ssh printed.
+
+    ``config_file``: ssh's configuration, if it is not the user's own.
+    """
     for cause in _CAUSES:
         if cause.pattern.search(printed):
-            next_step = cause.next_step.replace("{host}", host)
+            next_step = cause.next_step.format(
+                ssh=_ssh(host, config_file),
+                trial=trial(host, config_file),
+                config=config_file or "~/.ssh/config",
+            )
             return f"cannot reach {host} over ssh: {cause.what}; {next_step}. {words(printed)}"
-    return (
-        f"cannot reach {host} over ssh; see that 'ssh -o BatchMode=yes {host} true' works. {words(printed)}"
-    )
+    return f"cannot reach {host} over ssh; see that '{trial(host, config_file)}' works. {words(printed)}"
+
+
+def trial(host: str, config_file: Path | None) -> str:
+    """What a user can type to see whether we could reach the machine."""
+    return _ssh("-o BatchMode=yes " + host, config_file) + " true"
+
+
+def _ssh(words: str, config_file: Path | None) -> str:
+    return f"ssh {words}" if config_file is None else f"ssh -F {shlex.quote(str(config_file))} {words}"
 
 
 def words(printed: str) -> str:

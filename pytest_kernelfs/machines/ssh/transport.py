@@ -16,7 +16,7 @@ from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError, ProviderUnavailable, UsageError
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.guarded import guarded
-from pytest_kernelfs.machines.ssh.complaint import explain, words
+from pytest_kernelfs.machines.ssh.complaint import explain, trial, words
 from pytest_kernelfs.machines.ssh.greeting import GREETING, Greeting
 from pytest_kernelfs.tools import need
 
@@ -147,7 +147,7 @@ class SshTransport:
 
     def explain(self, stderr: str = "") -> str:
         """A complete sentence on why the machine cannot be reached, with what to do."""
-        return explain(self.destination, self.complaint(stderr))
+        return explain(self.destination, self.complaint(stderr), self._config_file)
 
     def close(self) -> None:
         """End the connection and all commands over it; may be called again."""
@@ -182,8 +182,8 @@ class SshTransport:
             if time.monotonic() > deadline:
                 raise ProviderUnavailable(
                     f"cannot reach {self.destination} over ssh: nobody was logged in after "
-                    f"{self._connect_timeout + _LOGIN_S:g} s; see that 'ssh -o BatchMode=yes "
-                    f"{self.destination} true' works. {words(self._heard())}"
+                    f"{self._connect_timeout + _LOGIN_S:g} s; see that "
+                    f"'{trial(self.destination, self._config_file)}' works. {words(self._heard())}"
                 )
             time.sleep(_POLL_S)
 
@@ -206,7 +206,7 @@ class SshTransport:
         except subprocess.TimeoutExpired:
             raise InfrastructureError(
                 f"{self.destination} let a command wait for more than {timeout:g} s; see that "
-                f"'ssh -o BatchMode=yes {self.destination} true' works. {words(self._heard())}"
+                f"'{trial(self.destination, self._config_file)}' works. {words(self._heard())}"
             ) from None
 
     def _ssh(self, *, shared: bool = False) -> list[str]:

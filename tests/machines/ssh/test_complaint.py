@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_kernelfs.machines.ssh.complaint import explain
@@ -66,3 +68,19 @@ def test_the_frames_are_left_out() -> None:
 
 def test_an_ssh_that_says_nothing() -> None:
     assert explain("box", "").endswith("ssh said nothing.")
+
+
+@pytest.mark.parametrize(
+    ("printed", "next_step"),
+    [
+        ("Host key verification failed.", "'ssh -F '/my lab/config' box'"),
+        ("Permission denied (publickey).", "IdentityFile in /my lab/config"),
+        ("Permission denied (publickey).", "'ssh -F '/my lab/config' -o BatchMode=yes box true'"),
+        ("Could not resolve hostname box", "Host entries of /my lab/config"),
+        ("something new", "'ssh -F '/my lab/config' -o BatchMode=yes box true'"),
+    ],
+)
+def test_what_to_do_is_told_for_the_configuration_that_holds(printed: str, next_step: str) -> None:
+    text = explain("box", printed, Path("/my lab/config"))
+    assert next_step in text
+    assert "~/.ssh/config" not in text
