@@ -123,8 +123,8 @@ def refuse_variables(path: Path) -> None:
     if "${" in str(path):
         raise UsageError(
             f"the provider vagrant: ssh cannot be told to use a key in {path}: it takes '${{' for the "
-            "beginning of a variable's name; choose another folder with --kernelfs-cache, and with VAGRANT_HOME "
-            "for a box of your own"
+            "beginning of a variable's name; choose another folder with --kernelfs-cache, or with "
+            "VAGRANT_HOME for boxes of your own"
         )
 
 

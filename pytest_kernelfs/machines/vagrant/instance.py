@@ -27,6 +27,7 @@ _AFTER_RESTORE_S = 120.0
 _SSH_TRY_S = 15.0
 _POLL_S = 0.2
 _ASK_S = 30.0
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @final
@@ -118,6 +119,13 @@ class Instance:
             raise InfrastructureError(f"{self.place.name} does not say what kernel it runs, but: {answer}")
         self.host_name, release = answer
         return release
+
+    def boot_id(self, within: float) -> str:
+        """What names the boot of the system that runs there now; "" if ssh does not answer in time."""
+        try:
+            return self.connect(within).run(["cat", BOOT_ID], timeout=_ASK_S).stdout.strip()
+        except KernelfsError:
+            return ""
 
     def _install_kernel(self, timeout: float) -> None:
         """Have it run our kernel, by its own boot loader. Raises: InfrastructureError if it does not."""

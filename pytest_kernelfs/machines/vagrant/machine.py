@@ -13,17 +13,19 @@ from pytest_kernelfs.errors import (
     KernelMisbehaved,
     KernelPanic,
 )
-from pytest_kernelfs.guest import fork
+from pytest_kernelfs.guest import files, fork
 from pytest_kernelfs.machines.boot import identity
 from pytest_kernelfs.machines.tenant.access import Access, Tenancy
 from pytest_kernelfs.machines.tenant.machine import TenantMachine
-from pytest_kernelfs.machines.vagrant.instance import Instance
+from pytest_kernelfs.machines.vagrant.instance import BOOT_ID, Instance
 from pytest_kernelfs.machines.verdict import panic_text, shut_down_text
 
 PROVIDER = "vagrant"
 # A system that goes down closes its connections first, and then has its services end: systemd gives 90 s.
 _GOING_DOWN_S = 120.0
 _STILL_THERE_S = 10.0
+_TRY_S = 10.0
+_CALL_S = 60.0
 _POLL_S = 0.2
 # What Vagrant calls machines that were started and have not ended; "inaccessible": without an address.
 _RUNNING = ("running", "inaccessible")
@@ -41,14 +43,17 @@ class VagrantMachine(TenantMachine):
         access = Access(PROVIDER, label, instance.connect().prefix(), shell=True)  # noqa: S604  (no process)
         super().__init__(access, instance.kernel, Tenancy(owned=True), timeout=timeout)
         self._came = len(self.console())
-        if instance.was_restored:
-            try:
+        self._boot = ""
+        try:
+            if instance.was_restored:
                 self._catch_up(timeout)
-            except BaseException:
-                # Nobody else knows of them, and the machine goes.
-                self._connection.close(0.0)
-                self._channel.close()
-                raise
+            if not instance.keeps_console:
+                self._boot = self.call(files.text, BOOT_ID, timeout=_CALL_S).strip()
+        except BaseException:
+            # Nobody else knows of them, and the machine goes.
+            self._connection.close(0.0)
+            self._channel.close()
+            raise
 
     def _catch_up(self, timeout: float) -> None:
         """Give a machine that was put back the time of day, and random numbers that no other test had."""
@@ -90,15 +95,36 @@ class VagrantMachine(TenantMachine):
         there = self._instance.transport.answers()
         if there and not isinstance(why, InfrastructureError):
             return why
+        said = self._instance.transport.heard()
+        if not there and not self._instance.keeps_console:
+            told = self._booted_anew(seen)
         state = "running" if there else self._instance.state()
         patience = _STILL_THERE_S if there else _GOING_DOWN_S
-        told = self._seen_within(patience if state in _RUNNING else 0.0)
+        told = told or self._seen_within(patience if state in _RUNNING else 0.0)
         if told is not None or there or not isinstance(why, InfrastructureError):
             return told or why
+        how = "its network failed" if state in _RUNNING else "a test or its kernel shut it down"
         return InfrastructureError(
-            f"{self.access.label} vanished during the test ({seen}): it was ended from outside, or its "
-            f"network failed. Vagrant calls it {state!r}. {self._instance.transport.heard()}"
+            f"{self.access.label} vanished during the test ({seen}): it was ended from outside, or {how}. "
+            f"Vagrant calls it {state!r}. {said}"
         )
+
+    def _booted_anew(self, seen: str) -> KernelMisbehaved | None:
+        """What is to be said of a machine that comes up again; None if it does not, or never went down."""
+        deadline = time.monotonic() + _GOING_DOWN_S
+        while time.monotonic() < deadline and self._instance.state() in _RUNNING:
+            boot = self._instance.boot_id(_TRY_S)
+            if boot not in ("", self._boot):
+                return KernelMisbehaved(
+                    f"the machine with kernel {self.kernel.release} was rebooted during the test ({seen}): "
+                    "it came up again, with another boot ID. Whether a test asked for that, or its kernel "
+                    "panicked and is set to reboot then, only a serial console would tell: have the "
+                    "Vagrantfile write it to the file that KERNELFS_VM_CONSOLE names"
+                )
+            if boot:  # of a system that goes down, the last to go may still let us in
+                deadline = min(deadline, time.monotonic() + _STILL_THERE_S)
+            time.sleep(_POLL_S)
+        return None
 
     def _seen_within(self, seconds: float) -> KernelfsError | None:
         """The same, once the console tells; at once where it is not kept."""

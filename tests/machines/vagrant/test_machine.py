@@ -38,6 +38,7 @@ class FakeInstance:
         self.printed = [BOOTED]
         self.there = True
         self.called = "running"
+        self.boots = [""]
         self.transport = SimpleNamespace(answers=lambda: self.there, heard=lambda: "ssh said nothing.")
 
     def connect(self) -> Any:
@@ -49,6 +50,9 @@ class FakeInstance:
 
     def state(self) -> str:
         return self.called
+
+    def boot_id(self, within: float) -> str:
+        return self.boots.pop(0) if len(self.boots) > 1 else self.boots[0]
 
 
 @pytest.fixture
@@ -123,11 +127,75 @@ def test_an_agent_that_was_killed_is_told_at_once(
     assert "was ended by SIGKILL" in str(error)
 
 
+@pytest.fixture
+def no_console(made: tuple[VagrantMachine, FakeInstance]) -> FakeInstance:
+    """A machine whose console is not kept, and that is gone."""
+    machine, instance = made
+    machine._boot = "first"
+    instance.there, instance.keeps_console, instance.printed = False, False, [""]
+    return instance
+
+
+def test_which_boot_it_was_is_asked_where_no_console_tells(
+    made: tuple[VagrantMachine, FakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answers(FakeChannel):
+        def call(self, kind: str, payload: tuple[str, str], *_: Any) -> Any:
+            assert payload[1] == "text"
+            return "first\n"
+
+    monkeypatch.setattr(tenant, "GuestChannel", Answers)
+    instance: Any = made[1]
+    assert made[0]._boot == ""
+    instance.keeps_console = False
+    machine = VagrantMachine(instance, lambda _instance: None, 10)
+    assert machine._boot == "first"
+    machine.destroy()
+
+
+@pytest.mark.parametrize("boots", [["second"], ["", "second"], ["first", "", "second"]])
+def test_one_without_a_console_that_comes_up_again_was_rebooted(
+    made: tuple[VagrantMachine, FakeInstance],
+    no_console: FakeInstance,
+    boots: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_STILL_THERE_S", 600.0)
+    no_console.boots = boots
+    error = _died_of(made, ChannelLost("end of file"))
+    assert isinstance(error, KernelMisbehaved)
+    assert "was rebooted during the test (end of file): it came up again" in str(error)
+
+
+def test_one_that_never_went_down_was_not(
+    made: tuple[VagrantMachine, FakeInstance], no_console: FakeInstance
+) -> None:
+    no_console.boots = ["first"]
+    error = _died_of(made, ChannelLost("end of file"))
+    assert isinstance(error, InfrastructureError)
+    assert "vanished during the test (end of file): it was ended from outside, or its network" in str(error)
+
+
+def test_one_that_is_off_is_not_waited_for(
+    made: tuple[VagrantMachine, FakeInstance], no_console: FakeInstance
+) -> None:
+    no_console.called, no_console.boots = "shutoff", []
+    error = _died_of(made, ChannelLost("end of file"))
+    assert isinstance(error, InfrastructureError)
+    assert "ended from outside, or a test or its kernel shut it down. Vagrant calls it 'shutoff'" in str(
+        error
+    )
+
+
 @pytest.mark.parametrize(("printed", "state"), [(BOOTED, "shutoff"), ("", "running")])
 def test_what_nothing_tells_of_is_no_failure(
-    made: tuple[VagrantMachine, FakeInstance], printed: str, state: str
+    made: tuple[VagrantMachine, FakeInstance],
+    printed: str,
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """QEMU was killed, say; or the console is not kept."""
+    monkeypatch.setattr(module, "_GOING_DOWN_S", 0.05)
     instance = made[1]
     instance.there, instance.called, instance.printed = False, state, [printed]
     instance.keeps_console = bool(printed)
