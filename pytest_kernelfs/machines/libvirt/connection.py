@@ -147,6 +147,11 @@ def _advice(uri: str, error: Any) -> str:
     libvirt = library()
     if error.get_error_code() in (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_UNAVAILABLE):
         return "be a member of the group libvirt there, or use qemu:///session"
+    # There is no code of its own for one that libvirt cannot read.
+    if any(name in words(error) for name in ("URI", "URL")):
+        return (
+            "write --kernelfs-libvirt-uri as qemu:///session, qemu:///system or qemu+ssh://user@host/system"
+        )
     if not is_local(uri):
         return f"see whether 'virsh -c {without_questions(uri)} list' works"
     return "start its daemon (libvirtd or virtqemud), or name another with --kernelfs-libvirt-uri"

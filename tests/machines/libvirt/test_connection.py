@@ -51,6 +51,13 @@ def test_a_hypervisor_that_is_not_there_is_told() -> None:
         Connection(uri)
 
 
+@pytest.mark.parametrize("uri", ["no uri", "qemu+pigeon://host/system"])
+def test_a_uri_that_libvirt_cannot_read_is_to_be_written_another_way(uri: str) -> None:
+    pytest.importorskip("libvirt")
+    with pytest.raises(ProviderUnavailable, match=r"; write --kernelfs-libvirt-uri as qemu:///session, "):
+        Connection(uri)
+
+
 def test_only_qemu_will_do() -> None:
     pytest.importorskip("libvirt")
     with pytest.raises(ProviderUnavailable, match=r"test:///default leads to TEST; only QEMU"):
