@@ -17,6 +17,7 @@ from pytest_kernelfs.machines.socket_io import SocketIO
 from pytest_kernelfs.machines.threads import no_more
 
 _numbers = itertools.count(1)
+_PLAIN = "None, bool, int, float, str, bytes, list, tuple, dict and set only"
 
 
 class ChannelLost(KernelfsError):
@@ -47,9 +48,17 @@ class GuestChannel:
         Raises: GuestCommandError if it raised in the guest; UsageError for arguments that are not plain;
         GuestTimeout; ChannelLost; InfrastructureError if it could not be sent.
         """
+        from execnet import RemoteError
+
         try:
             channel = self._begin(kind, payload, args, kwargs)
             answer = self._last_answer(channel, timeout)
+        except RemoteError as error:
+            # What is no Exception passes by our own end in the guest: KeyboardInterrupt, pytest.fail().
+            told = error.formatted.strip()
+            ending = told.splitlines()[-1]
+            text = f"{payload[1]} was ended in the guest: {ending}"
+            raise GuestCommandError(text if told == ending else f"{text}\n{told}") from None
         except (EOFError, OSError) as error:
             if isinstance(error, channel_timeout()):
                 raise GuestTimeout(
@@ -82,8 +91,7 @@ class GuestChannel:
         except (DumpError, struct.error) as error:
             channel.close()
             raise UsageError(
-                f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it "
-                "None, bool, int, float, str, bytes, list, tuple, dict and set only"
+                f"the arguments of {payload[1]} cannot be sent to the guest ({error}); give it {_PLAIN}"
             ) from None
         self._io.check()
         return channel
@@ -201,4 +209,6 @@ def _value(answer: Any, name: str) -> Any:
     _, kind, message, trace = answer
     if kind == "GuestError":
         raise GuestCommandError(message)
+    if kind == "DumpError" and not trace:  # it ran to its end
+        raise GuestCommandError(f"{message}; have it give {_PLAIN}")
     raise GuestCommandError(f"{name} raised {kind} in the guest: {message}\n{trace}".rstrip())

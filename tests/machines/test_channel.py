@@ -123,8 +123,26 @@ def test_any_other_exception_is_told_with_its_traceback(shared: GuestChannel) ->
 
 
 def test_a_value_that_cannot_be_sent_back_is_told(shared: GuestChannel) -> None:
-    with pytest.raises(GuestCommandError, match="work gave a value that cannot be sent back"):
+    with pytest.raises(GuestCommandError) as caught:
         run(shared, "return object()")
+    message = str(caught.value)
+    assert message.startswith("work gave a value that cannot be sent back: ")
+    assert message.endswith(
+        "; have it give None, bool, int, float, str, bytes, list, tuple, dict and set only"
+    )
+
+
+def test_what_is_no_exception_ends_the_call_alone(shared: GuestChannel) -> None:
+    """pytest's own outcomes are such."""
+    with pytest.raises(GuestCommandError) as caught:
+        run(shared, "class Outcome(BaseException): pass\nraise Outcome('that will do')")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("work was ended in the guest: ")
+    assert lines[0].endswith("Outcome: that will do")
+    assert lines[1].startswith("Traceback")
+    with pytest.raises(GuestCommandError, match=r"\Awork was ended in the guest: keyboard-interrupted\Z"):
+        run(shared, "raise KeyboardInterrupt")
+    assert run(shared, "return 2") == 2
 
 
 @pytest.mark.parametrize(
