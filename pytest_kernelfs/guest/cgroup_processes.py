@@ -8,7 +8,7 @@ import subprocess
 import time
 from functools import partial
 
-from pytest_kernelfs.guest import oom
+from pytest_kernelfs.guest import attributes, oom
 from pytest_kernelfs.guest.cgroup_entry import Entry
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
@@ -92,14 +92,16 @@ def forget(pid: int, output: str) -> None:
 
 def add(folders: list[str], pid: int) -> None:
     """Move a process into a cgroup. Raises: GuestError."""
+    if pid == os.getpid():
+        raise GuestError(
+            f"process {pid} serves this machine's calls, as those of vm.call: in a cgroup that is frozen, "
+            "short of memory or removed it would answer none; start or fork a process for it"
+        )
     for folder in folders:
-        handle = os.open(folder + "/cgroup.procs", os.O_WRONLY)
         try:
-            os.write(handle, str(pid).encode())
+            attributes.write(folder + "/cgroup.procs", str(pid))
         except OSError as error:
             raise GuestError(f"process {pid} cannot enter the cgroup {folder}: {error.strerror}") from None
-        finally:
-            os.close(handle)
 
 
 def all_pids(folders: list[str], below: bool = True) -> list[int]:

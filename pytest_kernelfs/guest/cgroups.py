@@ -17,6 +17,7 @@ _POLL_S = 0.005
 # The kernel takes a version 1 hierarchy apart in the background after its last unmount.
 _RETURN_S = 10.0
 _SOON_S = 0.5
+_FEWER_S = 3.0
 
 _home = _ours = ""
 
@@ -108,7 +109,7 @@ def release(controller: str, target: str) -> bool:
     left = _wait_for_dying(controller, target, _SOON_S)
     if left:
         dying.drop_caches(3)
-        left = _wait_for_dying(controller, target, _RETURN_S)
+        left = _wait_for_dying(controller, target, _FEWER_S)
     syscalls.umount(target)
     os.rmdir(target)
     waiting = Patience(0.0 if left else _RETURN_S, _POLL_S)
@@ -119,12 +120,17 @@ def release(controller: str, target: str) -> bool:
 
 
 def _wait_for_dying(controller: str, target: str, most: float) -> int:
-    """Wait until no cgroup of a version 1 hierarchy is dying; gives how many still are."""
+    """Wait until no cgroup of a version 1 hierarchy is dying; gives how many still are.
+
+    As long as they become fewer: what a file in memory pins stays.
+    """
+    least = dying.count_v1(controller, target)
     waiting = Patience(most, _POLL_S)
-    while True:
+    while least and waiting.wait():
         left = dying.count_v1(controller, target)
-        if not left or not waiting.wait():
-            return left
+        if left < least:
+            least, waiting = left, Patience(most, _POLL_S)
+    return least
 
 
 def make(version: int, folders: list[str], controllers: list[str], adopt: bool = False) -> None:
@@ -186,9 +192,17 @@ def enable(folder: str, controllers: list[str]) -> None:
         if part != ".":
             chain.append(f"{chain[-1]}/{part}")
     for path in chain if controllers else []:
-        missing = [name for name in controllers if name not in _words(path + "/cgroup.subtree_control")]
-        for name in missing:
-            _enable_one(path, name)
+        done: list[str] = []
+        try:
+            for name in controllers:
+                if name not in _words(path + "/cgroup.subtree_control"):
+                    _enable_one(path, name)
+                    done.append(name)
+        except GuestError:
+            # With some alone, such as cpu, a cgroup that holds processes becomes a threaded one.
+            for name in done:
+                _take_back(path, name)
+            raise
 
 
 def _enable_one(path: str, controller: str) -> None:
@@ -205,13 +219,21 @@ def _enable_one(path: str, controller: str) -> None:
         attributes.write(path + "/cgroup.subtree_control", "+" + controller)
     except OSError as error:
         inside = all_pids([path], below=False)
-        if error.errno == errno.EBUSY and inside:
+        # Not supported it is where cpu or pids, which processes are allowed beside, was enabled before.
+        if error.errno in (errno.EBUSY, errno.EOPNOTSUPP) and inside:
             raise GuestError(
                 f"cannot enable {controller} below {path}: it holds processes ({describe(inside)}), and in "
                 "cgroup version 2 one that gives controllers to its children holds none; start them in a "
                 "child, or make the child with move_processes=True"
             ) from None
         raise GuestError(f"cannot enable {controller} below {path}: {error.strerror}") from None
+
+
+def _take_back(path: str, controller: str) -> None:
+    try:
+        attributes.write(path + "/cgroup.subtree_control", "-" + controller)
+    except OSError:
+        pass  # a cgroup that somebody else made below uses it
 
 
 def restore(before: list[str]) -> None:
@@ -272,7 +294,7 @@ def _tree(folder: str) -> Iterator[str]:
 def write(path: str, text: str, device: str = "") -> None:
     """Write a file of a cgroup; the number of ``device`` goes before the text. Raises: GuestError."""
     if device:
-        number = os.stat(device).st_rdev
+        number = _number_of(device)
         text = f"{os.major(number)}:{os.minor(number)} {text}"
     try:
         attributes.write(path, text)
@@ -280,6 +302,13 @@ def write(path: str, text: str, device: str = "") -> None:
         _say_absent(path)
     except OSError as error:
         raise GuestError(f"the kernel refuses {text!r} in {path}: {error.strerror}") from None
+
+
+def _number_of(device: str) -> int:
+    try:
+        return os.stat(device).st_rdev
+    except OSError as error:
+        raise GuestError(f"a limit for {device}: {error.strerror}; give a disk of the test") from None
 
 
 def write_all(writes: list[list[str]]) -> None:

@@ -102,6 +102,56 @@ def test_processes_in_the_way_are_named(top: Path, monkeypatch: pytest.MonkeyPat
         cgroups.enable(str(full), ["memory"])
 
 
+def test_processes_are_in_the_way_whichever_controller_comes_first(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel lets cpu and pids be enabled beside processes; the next one then is "not supported"."""
+    full = group(top / "full", "memory pids", f"{os.getpid()}\n")
+    (top / "cgroup.subtree_control").write_text("memory pids")
+    told = attributes.write
+
+    def refuse(path: str, text: str) -> None:
+        if text == "+memory" and given(full) == "pids":
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", path)
+        told(path, text)
+
+    monkeypatch.setattr(attributes, "write", refuse)
+    with pytest.raises(GuestError, match=r"enable memory below .*holds processes .*move_processes=True"):
+        cgroups.enable(str(full), ["pids", "memory"])
+    assert given(full) == "", "with pids alone, every child is invalid"
+
+
+def test_a_limit_for_a_device_that_is_not_there_names_it(top: Path) -> None:
+    with pytest.raises(GuestError, match=r"a limit for /dev/vdz: No such file or directory"):
+        cgroups.write(str(top / "io.max"), "wbps=1", "/dev/vdz")
+
+
+def test_the_process_that_answers_calls_enters_no_cgroup(top: Path) -> None:
+    with pytest.raises(GuestError, match=rf"process {os.getpid()} serves this machine's calls"):
+        cgroup_processes.add([str(top)], os.getpid())
+    cgroup_processes.add([str(top)], os.getpid() + 1)
+    assert (top / "cgroup.procs").read_text() == str(os.getpid() + 1)
+
+
+def test_dying_cgroups_are_waited_for_as_long_as_they_become_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch of waiting has two looks here; three of them are needed until none is left."""
+    counts = [3, 3, 2, 2, 1, 1, 0]
+
+    class TwoLooks:
+        def __init__(self, *_: float) -> None:
+            self.left = 2
+
+        def wait(self) -> bool:
+            self.left -= 1
+            return self.left >= 0
+
+    monkeypatch.setattr(dying, "count_v1", lambda controller, target: counts.pop(0))
+    monkeypatch.setattr(cgroups, "Patience", TwoLooks)
+    assert cgroups._wait_for_dying("memory", "/v1/memory", 3.0) == 0
+    counts[:] = [2, 2, 2, 1]
+    assert cgroups._wait_for_dying("memory", "/v1/memory", 3.0) == 2
+
+
 def test_a_cgroup_that_cannot_be_made_leaves_no_folder(top: Path) -> None:
     with pytest.raises(GuestError, match=r"no controller rdma"):
         cgroups.make(2, [str(top / "new")], ["rdma"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -65,13 +66,22 @@ def test_a_fork_bomb_is_killed(vm: VM, cgroup_factory: CgroupFactory, version: i
         cgroup.wait_until_empty(0.1)
 
 
+def _pid() -> int:
+    return os.getpid()
+
+
 def test_cgroups_within_cgroups(vm: VM, cgroup_factory: CgroupFactory) -> None:
     outer = cgroup_factory(controllers=["memory", "pids"])
     process = outer.start(["sleep", "600"])
-    with pytest.raises(
-        GuestCommandError, match=rf"holds processes \({process.pid} \(sleep.*move_processes=True"
-    ):
-        outer.create("child")
+    # With cpu and pids before it, the kernel's refusal of memory is another.
+    for controllers in (["memory", "pids"], ["pids", "cpu", "memory"]):
+        with pytest.raises(
+            GuestCommandError, match=rf"holds processes \({process.pid} \(sleep.*move_processes=True"
+        ):
+            outer.create("child", controllers=controllers)
+    assert outer.read("cgroup.subtree_control") == []
+    with pytest.raises(GuestCommandError, match="serves this machine's calls"):
+        outer.add(vm.call(_pid))
     child = outer.create("child", move_processes=True, pids_max=7, cpu_max=0.5)
     assert child.path == f"{outer.path}/child"
     assert child.processes() == outer.processes(below=True) == [process.pid]
