@@ -36,7 +36,7 @@ def serve(channel: Any) -> None:
         else:
             function = getattr(importlib.import_module(first), name)
             value = _converse(channel, function, args) if kind == "exchange" else function(*args, **kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() of a function ends that, not us
         channel.send(("error", type(error).__name__, str(error), traceback.format_exc()))
         return
     try:

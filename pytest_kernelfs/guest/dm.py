@@ -231,7 +231,10 @@ def _tried(
     try:
         return _ask(command, name, data, flags, targets, room)
     except OSError as error:
-        raise GuestError(f"device-mapper cannot {what}: {error.strerror}; {kmsg.heard(log)}") from None
+        heard = kmsg.heard(log)
+        if command == _DEV_CREATE and error.errno == errno.EBUSY:
+            heard = "there is a device of that name already"
+        raise GuestError(f"device-mapper cannot {what}: {error.strerror}; {heard}") from None
     finally:
         os.close(log)
 

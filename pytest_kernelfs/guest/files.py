@@ -6,25 +6,34 @@ import os
 import random
 import time
 
+from pytest_kernelfs.guest.dispatch import GuestError
+
 _CHUNK = 1 << 20
 _buffer = b""
 
 
 def put(path: str, data: bytes, mode: int = 0o644, append: bool = False) -> None:
-    """Write bytes to a file, making its folders."""
+    """Write bytes to a file, making its folders. Raises: GuestError."""
     folder = os.path.dirname(path)
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-    with open(path, "ab" if append else "wb") as file:
-        file.write(data)
-    os.chmod(path, mode)
+    try:
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        with open(path, "ab" if append else "wb") as file:
+            file.write(data)
+        os.chmod(path, mode)
+    except OSError as error:
+        raise GuestError(f"cannot write {path} in the machine: {error.strerror}") from None
 
 
 def get(path: str, offset: int = 0, size: int = -1) -> bytes:
-    """The bytes of a file, or a part of them."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(size)
+    """The bytes of a file, or a part of them. Raises: GuestError."""
+    try:
+        with open(path, "rb") as file:
+            if offset:
+                file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise GuestError(f"cannot read {path} in the machine: {error.strerror}") from None
 
 
 def text(path: str) -> str:
@@ -42,18 +51,23 @@ def write(path: str, size: int, offset: int = -1) -> float:
     From ``offset`` on, with all else that the file holds left as it is; below 0, it holds nothing else.
 
     The data is one pre-generated megabyte, repeated: drawing it while writing
-    would let the first pages grow old, and writeback begins by age.
+    would let the first pages grow old, and writeback begins by age. Raises: GuestError.
     """
     data = pregenerate()
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    start = time.monotonic()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if offset < 0 else 0), 0o644)
+    left = size
     try:
-        os.lseek(handle, max(offset, 0), os.SEEK_SET)
-        while size > 0:
-            size -= os.write(handle, data[: min(size, _CHUNK)])
-    finally:
-        os.close(handle)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        start = time.monotonic()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if offset < 0 else 0), 0o644)
+        try:
+            os.lseek(handle, max(offset, 0), os.SEEK_SET)
+            while left > 0:
+                left -= os.write(handle, data[: min(left, _CHUNK)])
+        finally:
+            os.close(handle)
+    except OSError as error:
+        done = f" after {size - left} of {size} bytes" if left < size else ""
+        raise GuestError(f"cannot write {path} in the machine{done}: {error.strerror}") from None
     return time.monotonic() - start
 
 

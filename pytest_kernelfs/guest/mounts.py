@@ -45,6 +45,11 @@ def _options_of(target: str) -> list[str]:
     return found[-1].split(",") if found else []
 
 
+def is_mounted(target: str) -> bool:
+    """Whether something is mounted there, whoever did it."""
+    return os.path.ismount(target)
+
+
 def umount(target: str, patience: float = 2.0) -> bool:
     """Unmount; False if nothing was mounted there. What keeps it busy has ``patience`` seconds to end."""
     busy = Patience(patience)

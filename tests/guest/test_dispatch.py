@@ -52,6 +52,11 @@ def test_an_exception_is_sent_with_kind_message_and_traceback() -> None:
     assert '"<vm.call work>", line 1, in work' in trace
 
 
+def test_a_function_that_exits_ends_nothing_but_itself() -> None:
+    reply = answer("source", ("import sys\ndef work(): sys.exit(3)\n", "work"), [], {})
+    assert reply[:3] == ("error", "SystemExit", "3")
+
+
 def test_a_function_that_is_not_there_is_an_error() -> None:
     assert answer("name", ("posixpath", "missing"), [], {})[1] == "AttributeError"
     assert answer("name", ("no_such_module", "work"), [], {})[1] == "ModuleNotFoundError"

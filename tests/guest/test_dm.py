@@ -91,6 +91,13 @@ def test_what_the_kernel_refuses_leaves_no_device(control: FakeKernel) -> None:
     assert control.commands == ["create", "load", "remove"]
 
 
+def test_a_name_that_is_taken_is_told(control: FakeKernel) -> None:
+    control.refuse = {"create": errno.EBUSY}
+    with pytest.raises(GuestError, match=r"create the device one: .*; there is a device of that name"):
+        dm.create("one", [(0, 8, "error", "")])
+    assert control.commands == ["create"]
+
+
 def test_a_table_is_swapped_without_flushing_or_freezing(control: FakeKernel) -> None:
     assert dm.swap("one", [(0, 8, "error", "")])
     assert [(command, flags) for command, _, flags, _ in control.requests] == [

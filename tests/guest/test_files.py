@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs.guest import files
+from pytest_kernelfs.guest.dispatch import GuestError
 
 
 def test_a_file_is_put_with_its_folders_and_mode(tmp_path: Path) -> None:
@@ -121,3 +122,18 @@ def test_a_part_of_a_file_is_written_over(tmp_path: Path) -> None:
 def test_a_part_of_a_new_file_has_a_hole_before_it(tmp_path: Path) -> None:
     files.write(str(tmp_path / "file"), 10, 50)
     assert (tmp_path / "file").stat().st_size == 60
+
+
+def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(GuestError, match=r"cannot read .*/gone in the machine: No such file or directory"):
+        files.get(str(tmp_path / "gone"))
+    with pytest.raises(GuestError, match=r"cannot write .*/file/below in the machine: "):
+        files.put(str(tmp_path / "file" / "below"), b"")
+    with pytest.raises(GuestError, match=r"cannot write .* in the machine: Is a directory"):
+        files.write(str(tmp_path), 1)
+
+
+def test_how_much_was_written_before_it_failed_is_told() -> None:
+    with pytest.raises(GuestError, match=r"cannot write /dev/full in the machine: No space left on device"):
+        files.write("/dev/full", 5)

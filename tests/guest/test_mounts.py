@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,3 +94,8 @@ def test_a_remount_keeps_the_flags_that_are_not_named(monkeypatch: pytest.Monkey
 def test_the_options_of_a_mount_are_those_of_the_topmost() -> None:
     assert "rw" in mounts._options_of("/proc")
     assert mounts._options_of("/nothing/is/mounted/here") == []
+
+
+def test_whether_something_is_mounted_is_asked_of_the_kernel(tmp_path: Path) -> None:
+    assert mounts.is_mounted("/proc")
+    assert not mounts.is_mounted(str(tmp_path))

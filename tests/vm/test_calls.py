@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 
 import pytest
 
@@ -31,6 +32,16 @@ def _echo(value: object) -> object:
 
 def test_a_function_takes_its_helpers_along(vm: VM) -> None:
     assert vm.call(_release_and, 14) == (vm.kernel.release, 42)
+
+
+def _exit(code: int) -> None:
+    sys.exit(code)
+
+
+def test_a_function_that_exits_fails_and_the_machine_goes_on(vm: VM) -> None:
+    with pytest.raises(GuestCommandError, match="_exit raised SystemExit in the guest: 3"):
+        vm.call(_exit, 3)
+    assert vm.call(_echo, 1) == 1
 
 
 def test_plain_values_go_there_and_back(vm: VM) -> None:
