@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs.guest import files, ram_disks
 from pytest_kernelfs.guest.references import BROUGHT
 from pytest_kernelfs.machines.initramfs.modules import ModuleIndex, module_name, plain_name, read_module
 
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
     """See ``VM.modprobe``."""
     words = [f"{key}={value}" for key, value in parameters.items()]
+    there = bool(parameters) and vm.guest(ram_disks.is_loaded, module_name(name))
     tried = vm.run(["modprobe", name, *words])
     if tried.succeeded:
+        if there:
+            _demand_same(vm, name, parameters)
+        else:
+            _demand_taken(vm, name, parameters)
         return
     folder = vm.kernel.modules
     index = ModuleIndex(folder) if folder is not None else None
@@ -31,6 +37,46 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
     for relative in paths:
         _insert(
             vm, plain_name(relative), read_module(folder / relative), words if relative == paths[-1] else []
+        )
+    _demand_taken(vm, name, parameters)
+
+
+def _demand_same(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
+    """Raises: GuestCommandError if a module that was loaded before has another value for a parameter.
+
+    Nothing is known of one that it does not show.
+    """
+    for key, value in parameters.items():
+        found = vm.guest(files.text, f"/sys/module/{module_name(name)}/parameters/{key}")
+        if found and _number(found) != _number(str(value)):
+            raise GuestCommandError(
+                f"the module {name} is loaded already, with {key}={found}, and would be given {key}={value} "
+                "only when it is loaded; unload it before (modprobe -r), or set what can be set while it is "
+                "loaded with the fixture module_parameter"
+            )
+
+
+def _number(text: str) -> int | str:
+    """A value to be compared: the kernel shows truths as Y and N."""
+    try:
+        return int({"Y": "1", "y": "1", "N": "0", "n": "0", "True": "1", "False": "0"}.get(text, text), 0)
+    except ValueError:
+        return text
+
+
+def _demand_taken(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
+    """Raises: GuestCommandError for a parameter that the kernel has ignored, of which only its log tells."""
+    if not parameters:
+        return
+    log = [record.text for record in vm.dmesg()]
+    ignored = [key for key in parameters if any(f"unknown parameter '{key}' ignored" in text for text in log)]
+    if ignored:
+        vm.run(["modprobe", "-r", name])
+        listed = vm.run(["modinfo", "-F", "parm", name]).stdout.splitlines()
+        known = ", ".join(sorted(line.partition(":")[0] for line in listed))
+        raise GuestCommandError(
+            f"the module {name} of kernel {vm.kernel.release} has no parameter {', '.join(ignored)}"
+            + (f"; it has {known}" if known else "")
         )
 
 

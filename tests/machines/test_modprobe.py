@@ -100,3 +100,33 @@ def test_a_module_that_came_meanwhile_is_no_error(folder: Path) -> None:
     vm, machine = vm_of(Guest(refusal="insmod: ERROR: File exists\n"), folder)
     vm.modprobe("dm_delay")
     assert len(machine.arguments("put")) == 2
+
+
+def test_a_parameter_that_the_kernel_ignored_is_an_error(folder: Path) -> None:
+    """modprobe succeeds, and a test would go on without what it asked for."""
+    text = "scsi_debug: unknown parameter 'lpbu' ignored"
+    vm, machine = vm_of(Guest(has=True), folder)
+    machine.answers["read"] = [{"seq": 1, "level": 4, "seconds": 1.0, "text": text}]
+    with pytest.raises(GuestCommandError, match=r"module scsi_debug of kernel .* has no parameter lpbu$"):
+        vm.modprobe("scsi_debug", lpbu=1, delay=0)
+    assert "modprobe -r scsi_debug" in commands(machine)
+    vm.modprobe("scsi_debug", lbpu=1)
+
+
+@pytest.mark.parametrize(("found", "given"), [("1", 2), ("Y", 0), ("N", True), ("lz4", "zstd")])
+def test_a_module_that_was_loaded_with_another_value_is_an_error(
+    folder: Path, found: str, given: object
+) -> None:
+    vm, machine = vm_of(Guest(has=True), folder)
+    machine.answers.update(is_loaded=True, text=found)
+    with pytest.raises(GuestCommandError, match=rf"nbd is loaded already, with max={found}, .* max={given} "):
+        vm.modprobe("nbd", max=given)
+    assert machine.arguments("text") == [("/sys/module/nbd/parameters/max",)]
+
+
+@pytest.mark.parametrize(("found", "given"), [("1", 1), ("Y", 1), ("N", False), ("16", "0x10"), ("", 5)])
+def test_one_that_was_loaded_with_the_same_is_not(folder: Path, found: str, given: object) -> None:
+    vm, machine = vm_of(Guest(has=True), folder)
+    machine.answers.update(is_loaded=True, text=found)
+    vm.modprobe("dm-delay", max=given)
+    assert machine.arguments("is_loaded") == [("dm_delay",)]
