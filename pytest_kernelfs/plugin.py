@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kernelfs import config as options
-from pytest_kernelfs import providers
+from pytest_kernelfs import news, providers
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
 from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
+from pytest_kernelfs.report.lost_ini import lost_ini
 from pytest_kernelfs.report.newsreader import Newsreader
 from pytest_kernelfs.run import Run, Upcoming
 
@@ -68,6 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _is_worker(config):
         config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
     config.pluginmanager.register(Newsreader(config), "kernelfs-news")
+    if config.inipath is None and not _is_worker(config):
+        lost = lost_ini(config.invocation_params.args, config.invocation_params.dir)
+        if lost:
+            news.tell(lost)
 
 
 @pytest.hookimpl(tryfirst=True)

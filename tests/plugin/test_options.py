@@ -107,3 +107,15 @@ def test_the_network_may_be_used_unless_it_is_forbidden(run: Runner) -> None:
 def test_the_cache_can_be_moved(run: Runner, pytester: pytest.Pytester) -> None:
     result = run(TEST, "--kernelfs-cache", "elsewhere")
     result.stdout.fnmatch_lines([f"kernelfs: cache {pytester.path}/elsewhere"])
+
+
+def test_an_ini_file_that_a_path_hides_from_pytest_is_told(
+    run: Runner, pytester: pytest.Pytester, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The folder is one of tests to pytest, so the root folder is above both."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    ini = pytester.makeini("[pytest]\nkernelfs_memory = 7\n")
+    hidden = run.apart(TEST, "--kernel", "6.1", "--kernelfs-artifacts", str(elsewhere))
+    told = f"kernelfs: {ini} is not read: pytest takes the {elsewhere} of '--kernelfs-artifacts' *"
+    hidden.stdout.fnmatch_lines([told])
+    assert run.apart(TEST, "--kernel", "6.1", f"--kernelfs-artifacts={elsewhere}").ret == 4
