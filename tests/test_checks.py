@@ -104,6 +104,7 @@ def test_what_will_not_go_is_told_with_what_is_wrong_with_the_kernel() -> None:
     made = resources("dmesg")
     made.on_teardown("mount /mnt/a", refuse)
     assert headlines(made)[0] == "the kernel logged 1 line of trouble"
+    made = resources("dmesg")
     made.on_teardown("mount /mnt/a", refuse)
     assert "mount /mnt/a was not taken down" in conclude(made, ())[-1]
 

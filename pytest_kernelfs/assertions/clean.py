@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.machines.vm import VM
+from pytest_kernelfs.machines.vm import VM, check_record
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 _ALLOW_LINES = (
@@ -36,7 +36,7 @@ def dmesg_clean(
     __tracebackhide__ = True
     _check_patterns("allow", allow)
     _check_patterns("also", also)
-    start = vm.machine.log_start if since is None else since
+    start = vm.machine.log_start if since is None else check_record("assert_dmesg_clean", since)
     found = review(vm, start, allowed=(*allowed, *allow), also=also, leaks=False)
     told = [*describe_log(found, str(vm.kernel.version)), *describe_taint(found, str(vm.kernel.version))]
     if told:

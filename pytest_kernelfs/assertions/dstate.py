@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pytest_kernelfs.arguments import check_seconds
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
@@ -25,7 +26,7 @@ def no_dstate(
     Raises: AssertionError, naming each task, where it waits and its kernel stack.
     """
     __tracebackhide__ = True
-    if longer_than <= 0:
+    if check_seconds("assert_no_dstate: longer_than", longer_than) <= 0:
         raise UsageError(f"assert_no_dstate: longer_than is a time in seconds above 0, not {longer_than}")
     found = stuck_tasks(vm, longer_than, kernel_threads)
     if record is not None:

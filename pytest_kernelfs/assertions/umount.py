@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 
+from pytest_kernelfs.arguments import check_seconds
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.measure import Measurement
@@ -37,7 +40,7 @@ def umount_under(
         raise UsageError(
             "assert_umount_under: there is nothing to unmount; mount something first, or name it"
         )
-    if seconds <= 0:
+    if check_seconds("assert_umount_under", seconds) <= 0:
         raise UsageError(f"assert_umount_under: a budget of {seconds} s cannot be met")
     run = umount_timed(vm, mounts, parallel, seconds)
     if record is not None:
@@ -62,7 +65,7 @@ def describe_umounts(run: UmountRun, budget: float, kernel: str) -> str:
         parts.append(f"{failed} of {len(run.paths)} umounts failed")
     lines = [f"{' and '.join(parts)} ({how}, kernel {kernel})"]
     for index, (path, value, error) in enumerate(zip(run.paths, run.seconds, run.errors, strict=True)):
-        note = f"  {error}{_held(run, index)}" if error else "  over budget" if value > budget else ""
+        note = f"  {_why(error)}{_held(run, index)}" if error else "  over budget" if value > budget else ""
         lines.append(f"  {path:<20} {value:8.3f} s{note}")
     if slow:
         lines += _slowest(run)
@@ -79,6 +82,11 @@ def describe_umounts(run: UmountRun, budget: float, kernel: str) -> str:
     if slow:
         lines += _advice(run)
     return "\n".join(lines)
+
+
+def _why(error: str) -> str:
+    """EINVAL of umount2(2) has this meaning for a folder that is there."""
+    return f"{error}: nothing is mounted there" if error == os.strerror(errno.EINVAL) else error
 
 
 def _held(run: UmountRun, index: int) -> str:

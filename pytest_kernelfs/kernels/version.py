@@ -143,6 +143,8 @@ def parse_constraint(text: str) -> tuple[Clause, ...]:
 
     Raises: UsageError, naming the malformed part.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"the kernel constraint {text!r} is no text; write it like '>=6.1' or '==5.10'")
     return tuple(_parse_clause(part, text) for part in text.split(","))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from pytest_kernelfs.arguments import check_command, check_environment, check_seconds
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, UsageError
 from pytest_kernelfs.guest import audit, commands, files, kmsg, sharing
 from pytest_kernelfs.kernels.kernel import Kernel
@@ -23,6 +24,11 @@ POWER_CUT_KEEPS = ("flushed", "written")
 # What the channel and a killed command may take on top of a command's own time, on a busy host too.
 _GRACE_S = 30.0
 _CHUNK = 1 << 20
+_RC_NOT_FOUND = 127
+_NOT_FOUND = (
+    "\n(a program that the machine does not have? vm.install brings one of the host; "
+    'kernel_needs("command:…") skips the test where those that machines are given are missing)'
+)
 
 
 # Cuts the power of a machine and gives the one that comes after it: what disks keep, the kernel for it, and
@@ -145,11 +151,16 @@ class VM:
         Raises: GuestTimeout after ``timeout`` seconds, when its whole process group has been killed;
         GuestCommandError if ``check`` and it failed; KernelPanic or KernelMisbehaved if the machine died.
         """
-        shown = command if isinstance(command, str) else " ".join(command)
+        words = check_command("vm.run", command)
+        shown = words if isinstance(words, str) else " ".join(words)
+        check_seconds("vm.run: timeout", timeout)
+        if input is not None and not isinstance(input, (str, bytes)):
+            raise UsageError(f"vm.run: input={input!r} is neither text nor bytes")
         stdin = input.encode() if isinstance(input, str) else input
-        words = command if isinstance(command, str) else list(command)
-        arguments = [words, timeout, stdin, cwd, dict(env) if env else None]
+        arguments = [words, timeout, stdin, cwd, check_environment("vm.run", env)]
         if cgroup is not None:
+            if not hasattr(cgroup, "folders"):
+                raise UsageError(f"vm.run: cgroup={cgroup!r} is no cgroup; give what cgroup_factory made")
             arguments.append(cgroup.folders)
         raw = self.guest(commands.run, *arguments, timeout=timeout + _GRACE_S)
         result = CommandResult(shown, raw["rc"], raw["stdout"], raw["stderr"], raw["duration"])
@@ -160,6 +171,7 @@ class VM:
             raise GuestCommandError(
                 f"the command {shown!r} failed with {result.rc} on kernel {self.kernel.version}:\n"
                 f"{(result.stderr or result.stdout).rstrip() or '(it printed nothing)'}"
+                f"{_NOT_FOUND if result.rc == _RC_NOT_FOUND else ''}"
             )
         return result
 
@@ -301,10 +313,12 @@ class VM:
         if keep not in POWER_CUT_KEEPS:
             known = ", ".join(map(repr, POWER_CUT_KEEPS))
             raise UsageError(f"vm.power_cut: keep={keep!r} is none of {known}")
+        if kernel is not None and not isinstance(kernel, (str, Kernel)):
+            raise UsageError(f"vm.power_cut: kernel={kernel!r} is no spec, such as '6.1', and no Kernel")
         if self.cutter is None:
             raise UsageError(
-                "vm.power_cut: only the machine of the fixture 'vm' can have its power cut; a machine that "
-                "is being prepared is saved, and forks of it can"
+                "vm.power_cut: only the machine of the fixture 'vm' can have its power cut, while its test "
+                "runs; a machine that is being prepared is saved, and forks of it can"
             )
         self.machine = self.cutter(self.machine, keep, kernel, self._about_to_lose_power)
         self._wedged = False
@@ -321,7 +335,7 @@ class VM:
 
         What the kernel printed while it booted lies before that.
         """
-        since = self.machine.log_start if since is None else since
+        since = self.machine.log_start if since is None else check_record("vm.dmesg", since)
         return [LogRecord(**record) for record in self.guest(kmsg.read, since)]
 
     def begin_test(self, name: str) -> None:
@@ -335,6 +349,13 @@ class VM:
     def mark_dmesg(self, text: str) -> int:
         """Write a line into the kernel's log; gives the record number to pass to ``dmesg``."""
         return int(self.guest(kmsg.mark, f"kernelfs: {text}"))
+
+
+def check_record(what: str, since: int) -> int:
+    """The number of a record of the kernel's log. Raises: UsageError for anything else."""
+    if type(since) is not int:
+        raise UsageError(f"{what}: since={since!r} is no number of a record; vm.mark_dmesg(…) gives one")
+    return since
 
 
 def _timeout_message(result: CommandResult, timeout: float, stuck: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
+from pytest_kernelfs.arguments import check_seconds
 from pytest_kernelfs.assertions.dstate import describe_stuck
 from pytest_kernelfs.errors import InfrastructureError, UsageError
 from pytest_kernelfs.guest import sampler
@@ -78,6 +79,10 @@ class Sampled:
         """What a rate adds up to in the whole block, whatever lies between two samples: bytes, operations,
         for psi and ``run_queue.waiting`` seconds. Raises: UsageError for a series that is no rate.
         """
+        self._finished(repr(series))
+        if series in self._series and series not in self._grown:
+            rates = ", ".join(self._grown) or "none of what was sampled"
+            raise UsageError(f"{series!r} is no rate, and adds up to nothing; rates are {rates}")
         return float(self._one(series, self._grown))
 
     def assert_no_dstate(self, longer_than: float | None = None) -> None:
@@ -240,7 +245,8 @@ def _check(names: Iterable[str], interval: float, most: int, stuck_after: float)
     unknown = [name for name in names if name not in PROBES]
     if unknown:
         raise UsageError(f"there is no probe {', '.join(map(repr, unknown))}; there are {', '.join(PROBES)}")
-    if interval < _LEAST_INTERVAL_S:
+    check_seconds("probes.sampling: stuck_after", stuck_after)
+    if check_seconds("probes.sampling: interval", interval) < _LEAST_INTERVAL_S:
         raise UsageError(f"probes.sampling: an interval of {interval} s is below {_LEAST_INTERVAL_S} s")
     if most < 2 or stuck_after <= 0:
         raise UsageError("probes.sampling: keep at least 2 samples, and give stuck_after in seconds above 0")

@@ -164,7 +164,9 @@ class Cgroup:
         return CgroupProcess(self.resources, self.folders, command, cwd, env)
 
     def add(self, pid: int) -> None:
-        """Move a process into it. Raises: GuestCommandError with the kernel's reason."""
+        """Move a process into it. Raises: UsageError; GuestCommandError with the kernel's reason."""
+        if type(pid) is not int or pid < 1:
+            raise UsageError(f"cgroup.add: {pid!r} is no number of a process")
         self.resources.vm.guest(cgroup_processes.add, self.folders, pid)
 
     def processes(self, *, below: bool = False) -> list[int]:

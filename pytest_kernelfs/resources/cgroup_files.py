@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.sizes import Size, parse_size
 
 NO_LIMIT = "max"
@@ -115,8 +116,8 @@ def limit_writes(
         writes.append(("memory.swap.max", _size(memory_swap_max, "memory_swap_max"), ""))
     if cpu_max is not None:
         writes += _cpu(version, cpu_max)
-    for device, limits in (io_max or {}).items():
-        writes += _io(version, device if isinstance(device, str) else device.path, limits)
+    for device, limits in _per_device(io_max or {}):
+        writes += _io(version, device, limits)
     if pids_max is not None:
         writes.append(("pids.max", _pids(pids_max), ""))
     return writes
@@ -159,6 +160,20 @@ def _quota(limit: float | str | tuple[int, int]) -> tuple[int, int]:
         f"cpu_max {limit!r} is no limit; write a number of processors, from 0.01 on, (quota, period) in "
         "microseconds, or 'max'"
     )
+
+
+def _per_device(io_max: Mapping[Device | str, Mapping[str, Size]]) -> list[tuple[str, Mapping[str, Size]]]:
+    """The paths of devices with their limits. Raises: UsageError."""
+    found = []
+    for device, limits in io_max.items():
+        path = device if isinstance(device, str) else getattr(device, "path", "")
+        if isinstance(device, Mount) or not path.startswith("/dev/") or not isinstance(limits, Mapping):
+            raise UsageError(
+                f"io_max: {device!r}: {limits!r} is not a disk with its limits; write "
+                f"{{disk: {{'wbps': '1M'}}}} with {', '.join(_IO_KEYS)}"
+            )
+        found.append((path, limits))
+    return found
 
 
 def _io(version: int, path: str, limits: Mapping[str, Size]) -> list[Write]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import final
 
+from pytest_kernelfs.arguments import check_command, check_environment
 from pytest_kernelfs.errors import GuestTimeout
 from pytest_kernelfs.guest import cgroup_processes, files
 from pytest_kernelfs.machines.vm import CommandResult
@@ -26,13 +27,12 @@ class CgroupProcess:
         env: Mapping[str, str] | None,
     ) -> None:
         self.resources = resources
-        self.command = command if isinstance(command, str) else " ".join(command)
+        words = check_command("cgroup.start", command)
+        environment = check_environment("cgroup.start", env)
+        self.command = words if isinstance(words, str) else " ".join(words)
         self._output = f"{ROOT}/{resources.name('process')}"
-        words = command if isinstance(command, str) else list(command)
         vm = resources.vm
-        self.pid = int(
-            vm.guest(cgroup_processes.start, folders, words, self._output, cwd, dict(env) if env else None)
-        )
+        self.pid = int(vm.guest(cgroup_processes.start, folders, words, self._output, cwd, environment))
         resources.on_teardown(f"process {self.pid}", self._forget)
 
     def __repr__(self) -> str:

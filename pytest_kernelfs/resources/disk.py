@@ -23,6 +23,7 @@ class Disk:
     """A disk of the machine: ``path`` is its device in the guest, ``spec`` its size, kind and speed."""
 
     def __init__(self, resources: Resources, spec: DiskSpec) -> None:
+        resources.demand_open("disk")
         self.resources = resources
         self.spec = spec
         self.serial = resources.vm.machine.attach_disk(spec)
@@ -73,6 +74,8 @@ class Disk:
                 self._limit(limited)
 
     def _limit(self, spec: DiskSpec) -> None:
+        if self not in self.resources.disks:
+            raise UsageError(f"{self!r} was there for a test that is over")
         self.resources.vm.machine.throttle_disk(self.serial, spec)
         self.spec = spec
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_kernelfs.arguments import check_texts
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import dm
 from pytest_kernelfs.resources.block import BlockDevice
@@ -29,6 +30,7 @@ class DmDevice:
     def __init__(
         self, resources: Resources, name: str, lines: Sequence[Line], on: Sequence[BlockDevice] = ()
     ) -> None:
+        resources.demand_open(f"device-mapper device {name}")
         self.resources = resources
         self.name = name
         self.on = tuple(on)
@@ -163,7 +165,7 @@ def _shown(line: Line) -> str:
 def parse_table(lines: Sequence[str]) -> list[Line]:
     """Lines as dmsetup takes them: "0 2048 linear /dev/vda 0". Raises: UsageError."""
     parsed: list[Line] = []
-    for text in lines:
+    for text in check_texts("device-mapper table", lines):
         words = text.split(None, 3)
         if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
             raise UsageError(

@@ -75,6 +75,8 @@ class DmFactory:
         """A device that logs every write to ``log``, to be replayed to any mark."""
         check_device("dm_factory.log_writes: on", on)
         check_device("dm_factory.log_writes: log", log)
+        if on is log:  # the kernel takes it, and writes the log over the data
+            raise UsageError(f"dm_factory.log_writes: on and log are both {on!r}; give two devices")
         self._need("log-writes")
         return LogWrites(self._resources, on, log)
 
@@ -132,6 +134,8 @@ class DmFactory:
     ) -> DmDevice:
         """An encrypted device; by default with 64 random bytes as its key. ``table()`` shows the key."""
         check_device("dm_factory.crypt: on", on)
+        if key is not None and not isinstance(key, bytes):
+            raise UsageError(f"dm_factory.crypt: the key {key!r} is not bytes")
         secret = secrets.token_bytes(64) if key is None else key
         arguments = f"{cipher} {secret.hex() or '-'} 0 {on.path} 0"
         for module, setting in _CIPHER_MODULES:

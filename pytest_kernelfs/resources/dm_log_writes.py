@@ -33,7 +33,7 @@ class LogWrites(DmDevice):
         Raises: UsageError for a name with spaces, or one too long; GuestCommandError if the log is full.
         """
         # The name has to fit into a sector, behind the entry.
-        if not re.fullmatch(r"[!-~]{1,256}", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,256}", name):
             raise UsageError(f"log_writes.mark: {name!r} is no word of 1 to 256 ASCII characters")
         self.message(f"mark {name}")
         found: Sequence[int] = self.resources.vm.guest(

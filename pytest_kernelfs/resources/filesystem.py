@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
+from pytest_kernelfs.arguments import check_texts
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import filesystems, mounts
 from pytest_kernelfs.machines.machine import Machine
@@ -55,7 +56,7 @@ class Filesystem(Mount):
 
         Raises: GuestCommandError with the kernel's reason.
         """
-        wanted = self.options if options is None else list(options)
+        wanted = self.options if options is None else check_texts(f"{self.kind}.mount: options", options)
         vm = self.resources.vm
         vm.guest(mounts.mount, self.device, self.path, self.kind, ",".join(wanted), timeout=_TIMEOUT_S)
         self.options = list(wanted)
@@ -66,6 +67,7 @@ class Filesystem(Mount):
 
         It is thawed with the test at the latest. Raises: GuestCommandError if it cannot be frozen.
         """
+        self.resources.demand_open(f"freezing of {self.path}")
         self.resources.vm.guest(filesystems.freeze, self.path, timeout=_TIMEOUT_S)
         self._frozen = True
         self.resources.on_teardown(f"frozen {self.kind} {self.path}", self._thaw_if_frozen)

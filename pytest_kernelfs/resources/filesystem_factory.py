@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, overload
 
+from pytest_kernelfs.arguments import check_texts
 from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.guest import filesystems
 from pytest_kernelfs.resources import mkfs as making
@@ -99,6 +100,8 @@ class FilesystemFactory:
 
         Raises: UsageError; GuestCommandError with the tool's words or the kernel's reason.
         """
+        check_texts(f"{self._name}: options", options)
+        check_texts(f"{self._name}: mkfs", mkfs)
         if kind == "tmpfs":
             if on is not None or mkfs or quota:
                 raise UsageError(f"{self._name}: a tmpfs lies in memory; it takes no on, mkfs or quota")

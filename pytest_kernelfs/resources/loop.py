@@ -13,6 +13,7 @@ from pytest_kernelfs.resources.stack import ROOT, Resources
 from pytest_kernelfs.sizes import Size, format_size, parse_size
 
 _SECTOR = 512
+_DEFAULT_SIZE = "512M"
 
 
 @final
@@ -39,13 +40,13 @@ class LoopDeviceFactory:
     def __call__(
         self,
         *,
-        size: Size = "512M",
+        size: Size | None = None,
         on: BlockDevice | Mount | None = None,
         sector_size: int = 512,
         read_only: bool = False,
         direct_io: bool = False,
     ) -> LoopDevice:
-        """Attach a loop device.
+        """Attach a loop device, of 512M if no size is given.
 
         ``on`` is a mounted file system, to hold a sparse backing file of ``size`` bytes; a block device,
         which then is itself what is behind the loop device (``size`` is the device's); or None for a sparse
@@ -55,17 +56,21 @@ class LoopDeviceFactory:
         Raises: UsageError; GuestCommandError with the kernel's reason, also if it cannot do ``direct_io`` to
         what is below.
         """
-        if sector_size < _SECTOR or sector_size & (sector_size - 1):
+        if type(sector_size) is not int or sector_size < _SECTOR or sector_size & (sector_size - 1):
             raise UsageError(
                 f"loop_device_factory: sector_size={sector_size!r} is no power of two from {_SECTOR} bytes on"
             )
+        self._resources.demand_open("loop device")
         if on is not None and not isinstance(on, Mount):
             check_device("loop_device_factory(on=…)", on)
+            if size is not None:
+                raise UsageError("loop_device_factory: the size is that of the device given as 'on'; omit it")
             return self._attach(on.path, on.size, on.disk, sector_size, read_only, direct_io)
         if on is not None:
             on.demand_mounted("loop_device_factory, on")
         folder = on.path if on is not None else f"{ROOT}/loop"
         backing = f"{folder}/{self._resources.name('loop')}.img"
+        size = _DEFAULT_SIZE if size is None else size
         capacity = parse_size(size, "loop device size")
         if capacity < sector_size or capacity % sector_size:
             raise UsageError(f"loop device size {size!r} is no positive multiple of {sector_size} bytes")

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_kernelfs.arguments import check_texts
 from pytest_kernelfs.assertions.umount import umount_under
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files, mounts, syscalls
@@ -45,6 +46,11 @@ class Mount:
         if self not in self.resources.mounts:
             raise UsageError(f"{what}: {self!r} is not mounted; mount it again with mount()")
 
+    def _demand_there(self, what: str) -> None:
+        """As ``demand_mounted``, but by whomever it was mounted."""
+        if self not in self.resources.mounts and not self.resources.vm.guest(mounts.is_mounted, self.path):
+            self.demand_mounted(what)
+
     def _mounted(self) -> None:
         """To be called once it is mounted: from now on it is unmounted with the test."""
         self.resources.mounts.append(self)
@@ -59,13 +65,15 @@ class Mount:
 
         Gives the seconds it took. Raises: UsageError, GuestCommandError.
         """
-        if not lies_below(path):
+        if not path or path.endswith("/") or not lies_below(path):
             raise UsageError(f"{self.kind}.write: {path!r} is no path below {self.path}")
+        self._demand_there(f"{self.kind}.write")
         target = posixpath.join(self.path, path)
         return float(self.resources.vm.guest(files.write, target, parse_size(size), timeout=300.0))
 
     def sync(self) -> None:
-        """Write all dirty data of this file system back: syncfs(2)."""
+        """Write all dirty data of this file system back: syncfs(2). Raises: UsageError if not mounted."""
+        self._demand_there(f"{self.kind}.sync")
         self.resources.vm.guest(syscalls.sync_file_system, self.path, timeout=300.0)
 
     def remount(self, options: Sequence[str]) -> None:
@@ -73,7 +81,8 @@ class Mount:
 
         Raises: GuestCommandError with the kernel's reason.
         """
-        self.resources.vm.guest(mounts.remount, self.path, ",".join(options), timeout=300.0)
+        words = check_texts(f"{self.kind}.remount: options", options)
+        self.resources.vm.guest(mounts.remount, self.path, ",".join(words), timeout=300.0)
 
     def umount(self) -> None:
         """Unmount; a mount that the test unmounted itself is no error.

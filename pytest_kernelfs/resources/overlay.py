@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import overlay as guest
 from pytest_kernelfs.resources.mount import Mount
-from pytest_kernelfs.resources.overlay_layout import Layout, Switch, overlay_options
+from pytest_kernelfs.resources.overlay_layout import Layer, Layout, Switch, check_layers, overlay_options
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.resources.user_namespace import FIRST_ID, UserNamespaceOverlay
 
-Layer = Mapping[str, str | bytes] | Mount | str
 DEFAULT_LOWER: tuple[Layer, ...] = ({"etc/hostname": "lower\n"},)
 APIS = ("auto", "old", "new")
 # Hundreds of layers take an emulated machine a while.
@@ -101,6 +100,10 @@ class OverlayFactory:
 
         Raises: UsageError; GuestCommandError with the kernel's reason.
         """
+        if not isinstance(upper, bool):
+            raise UsageError(
+                f"overlay_factory: upper={upper!r} is neither True nor False; the upper folder is made anew"
+            )
         if volatile and not upper:
             raise UsageError("overlay_factory: without an upper folder there is nothing to be volatile")
         switches = {
@@ -146,19 +149,19 @@ class OverlayFactory:
         owner: int,
     ) -> tuple[Layout, Mount]:
         """Make the layers; gives where all lies, and what it lies on."""
+        check_layers("lower", lower)
+        check_layers("data_lower", data_lower)
         if not lower:
             raise UsageError("overlay_factory: an overlay has at least one lower layer")
         if api not in APIS:
             raise UsageError(f"overlay_factory: the mount API {api!r} is none of {', '.join(APIS)}")
         for layer in (*lower, *data_lower):
-            if isinstance(layer, str) and not layer.startswith("/"):
-                raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
             if isinstance(layer, Mount):
                 layer.demand_mounted("overlay_factory, layer")
         if lower_on is not None:
-            lower_on.demand_mounted("overlay_factory, lower_on")
-        base = on or self._default_on()
-        base.demand_mounted("overlay_factory, on")
+            _demand_mount("overlay_factory, lower_on", lower_on)
+        base = self._default_on() if on is None else on
+        _demand_mount("overlay_factory, on", base)
         paths = self._make_layers(lower_on or base, [*lower, *data_lower], owner)
         name = self._resources.name(Overlay.kind)
         folder = f"{base.path}/{name}" if upper else ""
@@ -183,3 +186,9 @@ class OverlayFactory:
             self._resources.vm.guest(guest.make_layers, list(new.values()), owner, timeout=_TIMEOUT_S)
             self._layers.update((key, path) for key, (path, _) in new.items())
         return paths
+
+
+def _demand_mount(what: str, given: Mount) -> None:
+    if not isinstance(given, Mount):
+        raise UsageError(f"{what}: {given!r} is no mount; give what a factory of file systems made")
+    given.demand_mounted(what)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_kernelfs.arguments import check_texts
 from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.resources.mount import Mount, lies_below
 
+Layer = Mapping[str, str | bytes] | Mount | str
 Switch = bool | None
 _SWITCHED = {True: "on", False: "off"}
 
@@ -28,6 +31,27 @@ class Layout:
         return cls(path, lower, data_lower, upper, work)
 
 
+def check_layers(name: str, layers: Sequence[Layer]) -> None:
+    """Raises: UsageError unless it is a list of mappings of files, mounts and absolute paths."""
+    if isinstance(layers, (str, Mapping)) or not isinstance(layers, Sequence):
+        raise UsageError(f"overlay_factory: {name}={layers!r} is no list of layers; write [{layers!r}]")
+    for layer in layers:
+        if isinstance(layer, Mapping):
+            _check_files(layer)
+        elif isinstance(layer, str) and not layer.startswith("/"):
+            raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
+        elif not isinstance(layer, (str, Mount)):
+            raise UsageError(f"overlay_factory: the layer {layer!r} is no mapping of files, mount, or path")
+
+
+def _check_files(layer: Mapping[str, str | bytes]) -> None:
+    for name, content in layer.items():
+        if not isinstance(name, str) or not name or not lies_below(name):
+            raise UsageError(f"overlay_factory: the layer's {name!r} is no path below it")
+        if not isinstance(content, (str, bytes)):
+            raise UsageError(f"overlay_factory: what is in {name!r}, {content!r}, is neither text nor bytes")
+
+
 def overlay_options(
     options: Sequence[str], switches: Mapping[str, Switch | str], *, userxattr: bool, volatile: bool
 ) -> str:
@@ -35,7 +59,7 @@ def overlay_options(
 
     Raises: UsageError for a switch that is neither a bool nor a word.
     """
-    words = list(options)
+    words = check_texts("overlay_factory: options", options)
     for name, value in switches.items():
         if value is None:
             continue

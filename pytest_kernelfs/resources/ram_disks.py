@@ -219,6 +219,7 @@ def _load(resources: Resources, module: str, setting: str, **parameters: object)
 
     Raises: GuestCommandError, naming the module and the setting that make it.
     """
+    resources.demand_open(f"module {module}")
     vm = resources.vm
     if vm.guest(ram_disks.is_loaded, module):
         return

@@ -6,7 +6,13 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelfsError, KernelMisbehaved
+from pytest_kernelfs.errors import (
+    GuestTimeout,
+    InfrastructureError,
+    KernelfsError,
+    KernelMisbehaved,
+    UsageError,
+)
 from pytest_kernelfs.machines.vm import VM
 
 if TYPE_CHECKING:
@@ -45,10 +51,12 @@ class Resources:
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._forget: list[Callable[[], Any]] = []
         self._numbers = itertools.count(1)
+        self._closed = False
         vm.after_power_cut.append(self._after_power_cut)
 
     def name(self, kind: str) -> str:
-        """A name that no other resource of the test has: "overlay-3"."""
+        """A name that no other resource of the test has: "overlay-3". Raises: UsageError after the test."""
+        self.demand_open(kind)
         return f"{self._prefix}{kind}-{next(self._numbers)}"
 
     def mount_point(self, name: str) -> str:
@@ -56,8 +64,20 @@ class Resources:
         return f"{self.vm.machine.mounts}/{name}"
 
     def on_teardown(self, what: str, undo: Callable[[], Any]) -> None:
-        """Have ``undo`` called when the test is over; ``what`` names it in errors."""
+        """Have ``undo`` called when the test is over; ``what`` names it in errors.
+
+        Raises: UsageError if the test is over already, and nobody would call it.
+        """
+        self.demand_open(what)
         self._undo.append((what, undo))
+
+    def demand_open(self, what: str) -> None:
+        """Raises: UsageError if the test is over; to be called before something is made without a name."""
+        if self._closed:
+            raise UsageError(
+                f"{what}: the test that this was made for is over, and nothing would take it down; "
+                "ask for the fixture in each test that uses it"
+            )
 
     def on_power_cut(self, forget: Callable[[], Any]) -> None:
         """Have ``forget`` called when the machine has lost its power, and another has taken its place."""
@@ -89,6 +109,12 @@ class Resources:
         KernelMisbehaved or GuestTimeout if the kernel fails meanwhile, or has failed and the test did not
         notice.
         """
+        try:
+            self._take_all_down()
+        finally:
+            self._closed = True
+
+    def _take_all_down(self) -> None:
         self.mounts.clear()
         while self._undo:
             what, undo = self._undo.pop()

@@ -72,6 +72,9 @@ class Sysctl:
         self.set(name, value)
 
     def _write(self, changes: Mapping[str, Settable]) -> list[tuple[str, str, str]]:
+        self.resources.demand_open("sysctl")
+        if not isinstance(changes, Mapping):
+            raise UsageError(f"sysctl: {changes!r} is no mapping of names to values")
         texts = [(_checked(name), as_text(value)) for name, value in changes.items()]
         return [
             (group, name, value) for group, name, value in self.resources.vm.guest(knobs.write_sysctls, texts)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
+from pytest_kernelfs.arguments import check_seconds
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import meminfo, writeback
 from pytest_kernelfs.measure import Measurement
@@ -175,6 +176,7 @@ class Writeback:
         """
         __tracebackhide__ = True
         limit = parse_size(at_most, "writeback.settle: at_most")
+        check_seconds("writeback.settle: timeout", timeout)
         done = self.resources.vm.guest(writeback.settle, limit, timeout, timeout=timeout + 30.0)
         if done["left"] > limit:
             raise AssertionError(

@@ -103,6 +103,11 @@ def test_umounts_that_failed_are_told_with_the_kernels_reason() -> None:
     )
 
 
+def test_what_was_not_mounted_is_told() -> None:
+    run = replace(RUN, errors=("", "Invalid argument", ""))
+    assert "0.500 s  Invalid argument: nothing is mounted there\n" in describe_umounts(run, 5.0, "7.2.12")
+
+
 def test_slow_and_failed_umounts_are_both_counted() -> None:
     run = replace(RUN, errors=("", "Device or resource busy", ""))
     first = describe_umounts(run, 1.0, "6.1.176").splitlines()[0]

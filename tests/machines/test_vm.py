@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,34 @@ def test_a_power_cut_that_makes_no_sense_is_refused(vm: VM) -> None:
         vm.power_cut(keep="all")
     with pytest.raises(UsageError, match="only the machine of the fixture 'vm'"):
         vm.power_cut()
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda vm: vm.run(["sleep", 1]), r"vm.run: 1 \(int\) is no text"),
+        (lambda vm: vm.run([]), r"vm.run: \[\] is no command"),
+        (lambda vm: vm.run("true", timeout="5s"), "timeout: '5s' is no number of seconds"),
+        (lambda vm: vm.run("cat", input=5), "input=5 is neither text nor bytes"),
+        (lambda vm: vm.run("true", env={"A": 1}), "env has 'A': 1; names and values are texts"),
+        (lambda vm: vm.run("true", cgroup="/sys/fs/cgroup/a"), "'/sys/fs/cgroup/a' is no cgroup"),
+        (lambda vm: vm.dmesg("x"), "vm.dmesg: since='x' is no number of a record"),
+        (lambda vm: vm.power_cut(kernel=6.1), "kernel=6.1 is no spec, such as '6.1', and no Kernel"),
+    ],
+)
+def test_what_is_wrong_is_named_on_the_host(
+    vm: VM, machine: FakeMachine, use: Callable[[VM], object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        use(vm)
+    assert machine.calls == []
+
+
+def test_a_program_that_is_not_there_comes_with_advice(vm: VM, machine: FakeMachine) -> None:
+    machine.answers["run"] = ran(127, stderr="[Errno 2] No such file or directory: 'setfattr'\n")
+    with pytest.raises(GuestCommandError, match=r"(?s)failed with 127 .*'setfattr'\n\(.*vm.install"):
+        vm.run(["setfattr"], check=True)
+    machine.answers["run"] = ran(1)
+    with pytest.raises(GuestCommandError) as caught:
+        vm.run(["false"], check=True)
+    assert "vm.install" not in caught.value.message

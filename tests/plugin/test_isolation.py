@@ -108,3 +108,23 @@ def test_tests_that_share_a_machine_are_marked_in_its_log(run: Runner) -> None:
             assert marks == [f"kernelfs: test_it.py::test_{name}[6.1.176]" for name in "ab"]
         """
     run(source, *ONE, "--kernelfs-isolation", "session").assert_outcomes(passed=2)
+
+
+def test_what_a_test_held_is_of_no_use_to_the_next(run: Runner) -> None:
+    source = """
+        import pytest
+        from pytest_kernelfs.errors import UsageError
+
+        kept = []
+
+        def test_a(vm, disk_factory):
+            kept.extend([vm, disk_factory])
+
+        def test_b(vm):
+            with pytest.raises(UsageError, match="of the fixture 'vm' .* while its test runs"):
+                kept[0].power_cut()
+            with pytest.raises(UsageError, match="the test that this was made for is over"):
+                kept[1](size="1M")
+        """
+    run(source, *ONE, "-p", "no:randomly").assert_outcomes(passed=2)
+    assert len(run.events("start")) == len(run.events("destroy")) == 2

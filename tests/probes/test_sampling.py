@@ -87,6 +87,13 @@ def test_a_series_that_there_is_not_is_told_with_what_comes_close() -> None:
         sampled.total("zzz")
 
 
+def test_what_is_no_rate_adds_up_to_nothing() -> None:
+    with pytest.raises(
+        UsageError, match=r"'Dirty' is no rate, and adds up to nothing; rates are vda\.written"
+    ):
+        sample(machine(), "meminfo").total("Dirty")
+
+
 def test_nothing_is_known_before_the_block_has_ended() -> None:
     with Probes(Resources(VM(machine()))).sampling("meminfo") as sampled:
         assert repr(sampled) == "<sampled meminfo: not complete>"

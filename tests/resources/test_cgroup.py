@@ -255,3 +255,11 @@ def test_a_fork_of_a_checkpoint_has_a_cgroup_of_its_own(resources: Resources) ->
 def test_a_command_of_the_machine_itself_names_no_cgroup(machine: FakeMachine) -> None:
     VM(machine).run("true")
     assert len(machine.arguments("run")[0]) == 5
+
+
+@pytest.mark.parametrize("pid", [0, -1, "self", True, None])
+def test_what_is_no_process_is_not_moved(factory: CgroupFactory, machine: FakeMachine, pid: Any) -> None:
+    cgroup = factory(pids_max=5)
+    with pytest.raises(UsageError, match=f"cgroup.add: {pid!r} is no number of a process"):
+        cgroup.add(pid)
+    assert machine.arguments("add") == []

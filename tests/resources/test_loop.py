@@ -88,11 +88,25 @@ def test_a_loop_device_says_what_it_is(loop_device_factory: LoopDeviceFactory) -
     assert repr(device) == f"<loop device /dev/loop0 1.0 GiB on {device.backing}>"
 
 
-@pytest.mark.parametrize("size", [0, 256, 1000, -512])
+def test_a_device_brings_its_own_size(
+    loop_device_factory: LoopDeviceFactory, disk_factory: DiskFactory, machine: FakeMachine
+) -> None:
+    disk = disk_factory(size="64M")
+    machine.calls.clear()
+    with pytest.raises(UsageError, match="the size is that of the device given as 'on'"):
+        loop_device_factory(on=disk, size="5M")
+    assert machine.calls == []
+
+
+def test_without_a_size_it_has_one(loop_device_factory: LoopDeviceFactory) -> None:
+    assert loop_device_factory().size == 512 << 20
+
+
+@pytest.mark.parametrize("size", [0, 256, 1000, -512, "4096", None, 512.0])
 def test_sectors_that_no_kernel_knows_are_refused(
     loop_device_factory: LoopDeviceFactory, machine: FakeMachine, size: int
 ) -> None:
-    with pytest.raises(UsageError, match=f"sector_size={size} is no power of two from 512 bytes on"):
+    with pytest.raises(UsageError, match=f"sector_size={size!r} is no power of two from 512 bytes on"):
         loop_device_factory(sector_size=size)
     assert machine.calls == []
 

@@ -67,3 +67,36 @@ def test_a_slow_unmount_fails_the_test(xfs: Xfs, machine: FakeMachine) -> None:
     machine.answers["umount_timed"] = unmounted(0.75)
     with pytest.raises(AssertionError, match=r"1 of 1 umounts took longer than 0\.5 s, at most 0\.750 s"):
         xfs.assert_umount_under(0.5)
+
+
+@pytest.mark.parametrize("path", ["", "folder/"])
+def test_data_is_written_to_files(xfs: Xfs, machine: FakeMachine, path: str) -> None:
+    with pytest.raises(UsageError, match="is no path below"):
+        xfs.write(path, 1)
+    assert machine.arguments("write") == []
+
+
+def test_nothing_is_written_to_the_folder_of_one_that_is_not_mounted(xfs: Xfs, machine: FakeMachine) -> None:
+    machine.answers["is_mounted"] = False
+    xfs.write("file", 1)
+    xfs.umount()
+    machine.calls.clear()
+    for use in (lambda: xfs.write("file", 1), xfs.sync):
+        with pytest.raises(UsageError, match=r"xfs\.(write|sync): <xfs .*> is not mounted; mount it again"):
+            use()
+    assert set(machine.names) == {"is_mounted"}
+
+
+def test_who_mounted_it_again_does_not_matter(xfs: Xfs, machine: FakeMachine) -> None:
+    xfs.umount()
+    machine.answers["is_mounted"] = True
+    assert xfs.write("file", 1) == 0.25
+
+
+def test_options_are_a_list(xfs: Xfs, machine: FakeMachine) -> None:
+    machine.calls.clear()
+    with pytest.raises(UsageError, match=r"xfs\.remount: options: 'ro' is one text, not a list of them"):
+        xfs.remount("ro")
+    with pytest.raises(UsageError, match=r"xfs\.mount: options: 'ro' is one text"):
+        xfs.mount("ro")
+    assert machine.calls == []

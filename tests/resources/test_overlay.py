@@ -262,3 +262,28 @@ def test_an_assertion_without_mounts_means_all_overlays(
 def test_an_overlay_says_what_it_is(overlay_factory: OverlayFactory) -> None:
     overlay = overlay_factory(lower=[{"a": b"1"}, {"b": b"2"}])
     assert repr(overlay) == f"<overlay {overlay.path} upper={overlay.upper} lower=2>"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"on": "/mnt"}, "overlay_factory, on: '/mnt' is no mount"),
+        ({"lower_on": "/mnt"}, "overlay_factory, lower_on: '/mnt' is no mount"),
+        ({"lower": {"a": "x"}}, r"lower={'a': 'x'} is no list of layers; write \[{'a': 'x'}\]"),
+        ({"lower": "/mnt"}, r"lower='/mnt' is no list of layers; write \['/mnt'\]"),
+        ({"data_lower": {"a": "x"}}, "data_lower={'a': 'x'} is no list of layers"),
+        ({"lower": [5]}, "the layer 5 is no mapping of files, mount, or path"),
+        ({"lower": [{"../x": ""}]}, "the layer's '../x' is no path below it"),
+        ({"lower": [{"/etc/x": ""}]}, "the layer's '/etc/x' is no path below it"),
+        ({"lower": [{"": ""}]}, "the layer's '' is no path below it"),
+        ({"lower": [{"x": 5}]}, "what is in 'x', 5, is neither text nor bytes"),
+        ({"upper": "/mnt/upper"}, "upper='/mnt/upper' is neither True nor False"),
+        ({"options": "xino=on"}, "options: 'xino=on' is one text, not a list of them"),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_made(
+    overlay_factory: OverlayFactory, machine: FakeMachine, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        overlay_factory(**wrong)
+    assert machine.calls == []

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, KernelPanic
+from pytest_kernelfs.errors import (
+    GuestCommandError,
+    GuestTimeout,
+    InfrastructureError,
+    KernelPanic,
+    UsageError,
+)
 from pytest_kernelfs.resources.disk import DiskFactory
+from pytest_kernelfs.resources.dm import DmDevice
+from pytest_kernelfs.resources.loop import LoopDeviceFactory
+from pytest_kernelfs.resources.ram_disks import ZramFactory
 from pytest_kernelfs.resources.stack import Resources
+from pytest_kernelfs.resources.sysctl import Sysctl
 from tests.fake_machine import FakeMachine
 
 if TYPE_CHECKING:
@@ -104,3 +114,46 @@ def test_a_power_cut_leaves_nothing_to_take_down_but_disks(
     resources.close()
     assert done == []
     assert after.arguments("detach_disk") == [(disk.serial,)]
+
+
+def test_what_is_asked_of_a_test_that_is_over_is_refused_as_nobody_would_take_it_down(
+    resources: Resources, disk_factory: DiskFactory, machine: FakeMachine
+) -> None:
+    disk = disk_factory(size="1M")
+    resources.close()
+    machine.calls.clear()
+    with pytest.raises(UsageError, match=r"overlay: the test that this was made for is over"):
+        resources.name("overlay")
+    with pytest.raises(UsageError, match=r"the disk: the test .* is over"):
+        resources.on_teardown("the disk", lambda: None)
+    with pytest.raises(UsageError, match=r"the test .* is over"):
+        disk_factory(size="1M")
+    with pytest.raises(UsageError, match=r"the test .* is over"):
+        LoopDeviceFactory(resources)(on=disk)
+    with pytest.raises(UsageError, match=r"the test .* is over"):
+        Sysctl(resources).set("vm.swappiness", 1)
+    with pytest.raises(UsageError, match=r"the test .* is over"):
+        DmDevice(resources, "name", [(0, 1, "error", "")])
+    with pytest.raises(UsageError, match=r"the test .* is over"):
+        ZramFactory(resources)()
+    with pytest.raises(UsageError, match=r"<disk /dev/kfs1 .* was there for a test that is over"):
+        disk.throttle(iops=1)
+    assert machine.calls == []
+
+
+def test_a_test_is_over_though_something_would_not_go(resources: Resources) -> None:
+    def busy() -> None:
+        raise GuestCommandError("busy")
+
+    resources.on_teardown("xfs", busy)
+    with pytest.raises(InfrastructureError):
+        resources.close()
+    with pytest.raises(UsageError, match="is over"):
+        resources.name("xfs")
+
+
+def test_an_undo_may_still_make_what_it_needs(resources: Resources) -> None:
+    names: list[str] = []
+    resources.on_teardown("xfs", lambda: names.append(resources.name("check")))
+    resources.close()
+    assert names == ["check-1"]

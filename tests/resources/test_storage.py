@@ -266,3 +266,21 @@ def test_backends_are_of_their_kind(
     backend = make("overlay-xfs", on=loop_device_factory())
     assert isinstance(backend, StorageBackend)
     assert backend.used() == StorageUsage(5 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (["file"], r"\['file'\] is no mapping of names of files"),
+        ({"file": 5}, "what is in 'file', 5, is neither text nor bytes"),
+        ({"": "x"}, "the image's '' is no path below its root"),
+    ],
+)
+def test_an_image_is_made_of_files(
+    make: StorageBackendFactory, machine: FakeMachine, contents: Any, said: str
+) -> None:
+    backend = make("btrfs")
+    before = len(machine.calls)
+    with pytest.raises(UsageError, match=said):
+        backend.image(contents)
+    assert len(machine.calls) == before

@@ -111,3 +111,8 @@ def test_what_does_something_has_nothing_to_set_back(machine: FakeMachine) -> No
     Sysctl(resources)["vm.compact_memory"] = 1
     resources.close()
     assert machine.arguments("restore_sysctls") == []
+
+
+def test_several_are_given_as_a_mapping(sysctl: Sysctl) -> None:
+    with pytest.raises(UsageError, match="is no mapping of names to values"):
+        sysctl.update(["vm.swappiness"])  # type: ignore[arg-type]

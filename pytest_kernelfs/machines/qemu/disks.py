@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError, UsageError
@@ -15,6 +16,7 @@ from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.qemu import write_log
 from pytest_kernelfs.machines.qemu.command import DISK_PORTS, port_name
 from pytest_kernelfs.machines.qemu.qmp import Monitor
+from pytest_kernelfs.sizes import format_size
 
 # Flushes end in the host's page cache: the host's own disk, which every other
 # process shares, would otherwise decide how long a sync in the guest takes.
@@ -111,7 +113,7 @@ class DiskBay:
         plug = Plug(self._free_serial(), port, spec)
         path = plug.image(self._folder)
         with explain_os_errors("make a disk", self._folder), path.open("wb") as file:
-            file.truncate(spec.size)
+            _make_sparse(file, spec.size)
         self._plug_in(plug)
         return plug.serial
 
@@ -212,3 +214,15 @@ def _node(driver: str, mode: dict[str, bool], **options: Any) -> dict[str, Any]:
 
 def _file_node(path: Path) -> dict[str, Any]:
     return _node("file", CACHE_MODE, filename=str(path))
+
+
+def _make_sparse(file: BinaryIO, size: int) -> None:
+    try:
+        file.truncate(size)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise UsageError(
+            f"a disk of {format_size(size)} is larger than a file may be in the cache's file system; "
+            "make it smaller, or use dm_factory.zero with a snapshot on it"
+        ) from None

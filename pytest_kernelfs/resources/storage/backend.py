@@ -66,9 +66,13 @@ class StorageBackend(ABC):
 
         Raises: UsageError; GuestCommandError if there is no room, for example.
         """
-        wrong = [name for name in contents if not lies_below(name)]
-        if wrong:
-            raise UsageError(f"{self!r}: the image's {wrong[0]!r} is no path below its root")
+        if not isinstance(contents, Mapping):
+            raise UsageError(f"{self!r}: {contents!r} is no mapping of names of files to what is in them")
+        for name, content in contents.items():
+            if not isinstance(name, str) or not name or not lies_below(name):
+                raise UsageError(f"{self!r}: the image's {name!r} is no path below its root")
+            if not isinstance(content, (str, bytes)):
+                raise UsageError(f"{self!r}: what is in {name!r}, {content!r}, is neither text nor bytes")
         return StorageImage(self, None, self._make(dict(contents)))
 
     def container(self, image: StorageImage) -> StorageContainer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +45,18 @@ def monitor() -> FakeMonitor:
 @pytest.fixture
 def bay(monitor: FakeMonitor, tmp_path: Path) -> DiskBay:
     return DiskBay(cast("Monitor", monitor), tmp_path)
+
+
+def test_a_disk_that_is_larger_than_any_file_is_refused(
+    bay: DiskBay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(io.BytesIO):
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Small())
+    with pytest.raises(UsageError, match=r"a disk of 100.0 TiB is larger than a file may be"):
+        bay.attach(DiskSpec(100 << 40))
 
 
 def test_a_disk_is_a_sparse_file_of_its_size(bay: DiskBay, tmp_path: Path) -> None:
