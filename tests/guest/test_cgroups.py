@@ -19,11 +19,10 @@ from pytest_kernelfs.guest import (
     cgroups,
     commands,
     dying,
-    patience,
     syscalls,
 )
 from pytest_kernelfs.guest.dispatch import GuestError
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 
 @pytest.fixture
@@ -345,13 +344,12 @@ def test_a_started_process_is_waited_for_and_forgotten(top: Path) -> None:
 def test_what_ends_late_because_the_machine_stood_still_is_waited_for(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(stall=3600.0)
-    monkeypatch.setattr(patience, "time", clock)
+    clock = stand_still(monkeypatch)
     monkeypatch.setattr(cgroup_processes, "_await_end", lambda process, seconds: clock.sleep(seconds))
     codes = iter([None, None, 0])
     monkeypatch.setitem(cgroup_processes._started, 4711, SimpleNamespace(poll=lambda: next(codes, 0)))
     assert cgroup_processes.wait(4711, 2.0)[0] == 0
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     pids = iter([[7], [7], []])
     monkeypatch.setattr(cgroup_processes, "all_pids", lambda folders: next(pids))
     cgroup_processes.wait_until_empty([str(top)], 2.0)

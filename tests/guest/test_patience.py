@@ -23,6 +23,14 @@ class Clock:
         self._stall = 0.0
 
 
+def stand_still(monkeypatch: pytest.MonkeyPatch, seconds: float = 3600.0) -> Clock:
+    """From now on time passes in sleeps alone, and in the first of them the machine stands still."""
+    clock = Clock(seconds)
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    return clock
+
+
 @pytest.mark.parametrize(("stall", "looks"), [(0.0, 16), (0.125, 12), (3600.0, 7)])
 def test_a_machine_that_stood_still_has_waited_for_little(
     monkeypatch: pytest.MonkeyPatch, stall: float, looks: int

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import patience, root_disk
+from pytest_kernelfs.guest import root_disk
 from pytest_kernelfs.guest.root_disk import Root, RootNotFound
 from tests.disks import MIB, ROOT_X86_64, SECTOR, Partition, empty_file, make_filesystem, write_gpt, write_mbr
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 XFS_MIN = 300 * MIB
 
@@ -157,8 +157,7 @@ def test_a_disk_that_is_not_there_is_told_with_those_that_are(
 def test_a_disk_that_comes_late_because_the_machine_stood_still_is_found(
     machine: Machine, contents: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock(stall=3600.0)
-    monkeypatch.setattr(patience, "time", clock)
+    stand_still(monkeypatch)
     looks: list[str] = []
     named = root_disk._named
 

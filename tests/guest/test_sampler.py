@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import patience, sampler, sources
+from pytest_kernelfs.guest import sampler, sources
 from pytest_kernelfs.guest.dispatch import GuestError
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 # Python 3.12 and newer say so where pytest-xdist has threads; the guest's samplers are made as here.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -84,7 +84,7 @@ def test_a_sampler_that_was_killed_is_told() -> None:
 def test_one_that_ends_late_because_the_machine_stood_still_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     looks = iter([False, False, True])
     monkeypatch.setattr(sampler, "_ended", lambda pid: next(looks))
     monkeypatch.setattr(os, "kill", lambda pid, number: None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import meminfo, patience, space, writeback
-from tests.guest.test_patience import Clock
+from pytest_kernelfs.guest import meminfo, space, writeback
+from tests.guest.test_patience import stand_still
 
 
 def test_a_file_is_counted_by_what_is_allocated(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_what_frees_space_has_the_time_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its host lets it stand still for longer than anybody waits; then it goes on where it stopped."""
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     sizes = iter([7, 7, 0])
     monkeypatch.setattr(space, "used", lambda path, sync: {"used": next(sizes)})
     assert space.wait_until_used(str(tmp_path), 0, 1.0, sync=False)["used"] == 0
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     left = iter([7, 7, 0])
     monkeypatch.setattr(meminfo, "read", lambda *names: {"Dirty": next(left)})
     assert writeback.settle(0, 1.0)["left"] == 0

@@ -15,7 +15,6 @@ from pytest_kernelfs.guest import (
     kmsg,
     loops,
     meminfo,
-    patience,
     syscalls,
     tenant_cgroups,
     tenant_disks,
@@ -25,7 +24,7 @@ from pytest_kernelfs.guest import (
 )
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.tenant_cgroups import Own
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 MIB = 1 << 20
 
@@ -222,7 +221,7 @@ def test_keys_are_pressed_and_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_kernel_that_stood_still_after_a_key_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     answers = iter([[], [], [{"seconds": 1.0, "text": "Show Blocked State"}]])
     monkeypatch.setattr(kmsg, "read_from", lambda log: next(answers, []))
     assert tenant_keys._heard(0) == ["[    1.000000] Show Blocked State"]

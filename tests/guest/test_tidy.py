@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.guest import dm, knobs, loops, patience, syscalls, tidy
+from pytest_kernelfs.guest import dm, knobs, loops, syscalls, tidy
 from pytest_kernelfs.guest.dispatch import GuestError
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 PATIENCE_S = 0.2
 
@@ -164,7 +164,7 @@ def test_devices_go_from_above_and_what_stays_in_use_is_told(monkeypatch: pytest
 def test_a_device_that_is_let_go_late_because_the_machine_stood_still_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     looks = iter([True, True, True, False])
 
     def remove(name: str, patience: float) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import kmsg, patience, write_log
+from pytest_kernelfs.guest import kmsg, write_log
 from pytest_kernelfs.guest.dispatch import GuestError
-from tests.guest.test_patience import Clock
+from tests.guest.test_patience import stand_still
 
 SECTOR = 512
 FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
@@ -129,7 +129,7 @@ def test_waiting_goes_on_from_where_it_was(files: Files) -> None:
 def test_a_mark_that_comes_after_the_machine_stood_still_is_found(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "time", Clock(stall=3600.0))
+    stand_still(monkeypatch)
     monkeypatch.setattr(kmsg, "read", list)
     looks = itertools.count(1)
     entries = write_log.Log.entries
