@@ -59,13 +59,14 @@ def test_a_slow_way_is_caught(
 def test_a_stall_is_one_burst_in_order(
     netns_pair: NetnsPair, assert_rtt_under: AssertRttUnder, kind: str
 ) -> None:
-    for _ in range(3):
+    for _ in range(5):
         with netns_pair.rtt_watch(kind=kind, patience=20) as watch:
             netns_pair.stall("400ms")
         # A crowded host makes stalls of its own, for what is on its way just then; the planted one is for
-        # many, unless the machine stood still at its begin.
+        # many, unless the machine stood still at its begin. Then probes are late, too, and sent when the
+        # stall is almost over: they wait for less of it.
         burst = max(watch.run.bursts, key=lambda burst: burst.slow)
-        if burst.slow > 20:
+        if burst.slow > 20 and burst.worst > 0.3:
             break
     assert burst.slow > 20
     assert (burst.in_order, burst.lost) == (True, 0)
