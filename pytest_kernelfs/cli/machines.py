@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from pytest_kernelfs.kernels import Candidate
     from pytest_kernelfs.machines.machine import Machine, MakeProvider
 
-# Those of pytest's options that say nothing of one machine, or stand before the command's name.
-_LEFT_OUT = frozenset(
-    {"isolation", "cache", "cache_size", "debian_mirror", "debian_keyring", "keep", "artifacts"}
-)
+# Those of pytest's options that say nothing of one machine.
+_LEFT_OUT = frozenset({"isolation", "cache_size", "keep", "artifacts"})
 # Here it is one machine.
 _WORDED = {
     "kernelfs_provider": f"what runs the machine: {', '.join(providers.NAMES)}, or a provider of a plugin of "
@@ -59,13 +57,15 @@ class Wanted:
     def config(self, settings: KernelSettings, specs: Sequence[str]) -> Config:
         """Raises: UsageError."""
         mirror, keyring = settings.debian_mirror, settings.debian_keyring
+        # What stands before the command's name; it may stand after it, too, as errors tell people to.
         above = {
             "kernelfs_cache": str(settings.cache.root),
             "kernelfs_debian_mirror": mirror,
             "kernelfs_debian_keyring": None if keyring is None else str(keyring),
         }
+        given = {name: text for name, text in self.texts.items() if text is not None}
         return configuration.typed(
-            {**self.texts, **above},
+            {**self.texts, **above, **given},
             specs=specs,
             share=self.share,
             allow_local=self.allow_local,

@@ -76,6 +76,17 @@ def test_the_machine_is_as_it_was_asked_for(
     assert (provider.settings.accel, provider.settings.boot_timeout) == ("tcg", 7.0)
 
 
+@pytest.mark.parametrize("name", ["--cache", "--kernelfs-cache"])
+def test_the_cache_may_be_named_after_the_command_as_errors_say(
+    kernelfs: Kernelfs, provider: LocalProvider, tmp_path: Path, name: str
+) -> None:
+    above, mine = str(tmp_path / "above"), str(tmp_path / "mine")
+    for words, root in [(["--cache", above, "run"], above), (["--cache", above, "run", name, mine], mine)]:
+        assert kernelfs(*words, "true").exit_code == 0
+        assert provider.settings is not None
+        assert str(provider.settings.cache_root) == root
+
+
 def test_when_the_time_is_up_it_is_killed(kernelfs: Kernelfs, provider: LocalProvider) -> None:
     result = kernelfs("run", "--timeout", "0.3", "sleep 100")
     assert result.exit_code == 124
