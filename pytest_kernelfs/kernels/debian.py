@@ -230,8 +230,8 @@ class DebianSource:
         offers = self._offers(self._mirrors.suites)
         near = _nearest([offer for offer in offers if offer.flavour == flavour], spec)
         if not near:
-            return f"of the flavour {flavour or spec.value!r} there are none, {_LIST}"
-        return f"the nearest are {', '.join(near)}, {_LIST}"
+            return f"of the flavour {flavour or spec.value!r} there are none; {_LIST}"
+        return f"the nearest are {', '.join(near)}; {_LIST}"
 
 
 def fetch_packages(candidate: Candidate, folder: Path, web: Web) -> list[Path]:

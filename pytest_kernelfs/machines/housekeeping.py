@@ -43,6 +43,11 @@ def check_allowed(cache: Cache) -> None:
                 status = folder.stat()
             except FileNotFoundError:
                 continue
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            raise InfrastructureError(
+                f"cannot remove anything from {folder}: its file system is read-only; mount it for writing, "
+                "or name another cache with --cache DIR"
+            )
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise InfrastructureError(
                 f"cannot remove anything from {folder}: it cannot be written (owner {status.st_uid}, mode "

@@ -118,7 +118,7 @@ def test_an_unknown_kernel_names_its_neighbours(
 ) -> None:
     with pytest.raises(KernelNotFound) as caught:
         make_resolver().resolve([spec])
-    assert f"the nearest are {near}, 'kernelfs kernels ls --available' lists all" in str(caught.value)
+    assert f"the nearest are {near}; 'kernelfs kernels ls --available' lists all" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -83,6 +83,14 @@ def test_a_cache_that_nobody_may_write_is_told(cache: Cache, monkeypatch: pytest
         check_allowed(cache)
 
 
+def test_a_cache_on_a_read_only_file_system_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.root.mkdir(parents=True, exist_ok=True)
+    told = os.statvfs(cache.root)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*told[:8], os.ST_RDONLY, told[9])))
+    with pytest.raises(InfrastructureError, match=f"from {cache.root}: its file system is read-only"):
+        check_allowed(cache)
+
+
 def test_a_cache_that_nobody_may_look_at_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(path))
