@@ -229,11 +229,10 @@ def typed(
 
     Raises: UsageError, naming the option and what it takes, for a value that is none.
     """
-    parts = [part.strip() for spec in specs for part in spec.split(",")]
     return _made_of(
         {option.ini: _of_command(option, texts.get(option.ini)) for option in OPTIONS},
         Path(),
-        specs=tuple(part for part in parts if part),
+        specs=tuple(part.strip() for spec in specs for part in spec.split(",")),
         explicit=True,
         share=tuple(share),
         allow_local=allow_local,

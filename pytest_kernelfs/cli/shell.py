@@ -42,7 +42,7 @@ def shell(settings: KernelSettings, wanted: Wanted, spec: str | None) -> None:
     kernelfs itself ends with 255 if the kernel panicked, 125 if it failed or was called wrongly, 130 after
     Ctrl-].
     """
-    with closing(Machines(settings, wanted, [spec] if spec else [])) as machines:
+    with closing(Machines(settings, wanted, [] if spec is None else [spec])) as machines:
         kernels = machines.kernels()
         if len(kernels) != 1:
             raise UsageError(f"{spec} names {len(kernels)} kernels; name one")

@@ -76,6 +76,16 @@ def test_the_machine_is_as_it_was_asked_for(
     assert (provider.settings.accel, provider.settings.boot_timeout) == ("tcg", 7.0)
 
 
+@pytest.mark.parametrize("words", [["run", "--kernel", "", "true"], ["shell", ""]])
+def test_an_empty_kernel_is_not_the_default_one(
+    kernelfs: Kernelfs, provider: LocalProvider, words: list[str]
+) -> None:
+    """A variable that is not set must not choose: what resolves the spec refuses it."""
+    kernelfs(*words)
+    assert provider.settings is not None
+    assert provider.settings.specs == ("",)
+
+
 @pytest.mark.parametrize("name", ["--cache", "--kernelfs-cache"])
 def test_the_cache_may_be_named_after_the_command_as_errors_say(
     kernelfs: Kernelfs, provider: LocalProvider, tmp_path: Path, name: str
