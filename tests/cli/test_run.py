@@ -76,14 +76,14 @@ def test_the_machine_is_as_it_was_asked_for(
     assert (provider.settings.accel, provider.settings.boot_timeout) == ("tcg", 7.0)
 
 
-@pytest.mark.parametrize("words", [["run", "--kernel", "", "true"], ["shell", ""]])
-def test_an_empty_kernel_is_not_the_default_one(
-    kernelfs: Kernelfs, provider: LocalProvider, words: list[str]
-) -> None:
-    """A variable that is not set must not choose: what resolves the spec refuses it."""
-    kernelfs(*words)
-    assert provider.settings is not None
-    assert provider.settings.specs == ("",)
+@pytest.mark.parametrize(
+    "words", [["run", "--kernel", "", "true"], ["run", "--kernel", "6.1,", "true"], ["shell", ""]]
+)
+def test_an_empty_kernel_is_not_the_default_one(kernelfs: Kernelfs, words: list[str]) -> None:
+    """As of a variable that is not set."""
+    result = kernelfs(*words)
+    assert result.exit_code == 125
+    assert result.stderr.startswith("kernelfs: error: the kernel spec '' is empty; write a series (6.1)")
 
 
 @pytest.mark.parametrize("name", ["--cache", "--kernelfs-cache"])
