@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Dict, List  # noqa: UP035  (Python 3.7)
+from typing import Any, Dict, List  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import files, inventory, journal, kmsg, references, sysctls
 from pytest_kernelfs.guest.patience import Patience

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Callable  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import kmsg, tasks
 from pytest_kernelfs.guest.patience import Patience

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import List, Tuple  # noqa: UP035  (Python 3.7)
+from typing import List, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import attributes, journal
 from pytest_kernelfs.guest.dispatch import GuestError

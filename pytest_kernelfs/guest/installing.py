@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from typing import Dict, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Dict, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import files, journal, sharing
 from pytest_kernelfs.guest.dispatch import GuestError

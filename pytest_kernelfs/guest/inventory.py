@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Dict  # noqa: UP035  (Python 3.7)
+from typing import Dict  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import cgroups, dying, files, holders, journal, loops, references
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Any, List  # noqa: UP035  (Python 3.7)
+from typing import Any, List  # noqa: UP035  (Python 3.8)
 
 Entry = List[Any]  # noqa: UP006   # a kind, and what is needed to undo it
 

@@ -47,7 +47,7 @@ def _options_of(target: str) -> list[str]:
 
 def is_mounted(target: str) -> bool:
     """Whether something is mounted there, whoever did it."""
-    return os.path.ismount(target)
+    return bool(_options_of(target))
 
 
 def umount(target: str, patience: float = 2.0) -> bool:

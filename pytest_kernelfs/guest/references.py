@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from typing import Dict  # noqa: UP035  (Python 3.7)
+from typing import Dict  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import cgroups, files, filesystems, journal
 

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import struct
-from typing import List, Tuple  # noqa: UP035  (Python 3.7)
+from typing import List, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import journal, meminfo
 from pytest_kernelfs.guest.dispatch import GuestError

@@ -7,7 +7,7 @@ told as a rate since the sample before, and ``grown`` holds by how much it grew 
 from __future__ import annotations
 
 import os
-from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Any, List, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import meminfo, psi, tasks
 from pytest_kernelfs.guest.dispatch import GuestError

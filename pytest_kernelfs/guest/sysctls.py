@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict  # noqa: UP035  (Python 3.7)
+from typing import Dict  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import journal
 

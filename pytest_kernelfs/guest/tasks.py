@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Any, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest.patience import Patience
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Any, Dict, List, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import blocks, files, journal, loops, meminfo
 

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, List, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Any, List, Tuple  # noqa: UP035  (Python 3.8)
 
 from pytest_kernelfs.guest import (
     cgroup_processes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Tuple  # noqa: UP035  (Python 3.7)
+from typing import Any, Tuple  # noqa: UP035  (Python 3.8)
 
 _Place = Tuple[str, Tuple[str, ...]]  # noqa: UP006   # function, its callers
 

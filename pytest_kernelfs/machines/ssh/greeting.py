@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pytest_kernelfs.errors import ProviderUnavailable
 from pytest_kernelfs.machines.ssh.complaint import explain
 
-OLDEST_PYTHON = (3, 7)
+OLDEST_PYTHON = (3, 8)
 _HELLO = "kernelfs:"
 # One line, for whatever shell the user has there. Each answer is a line of its own, marked.
 _SCRIPT = (

@@ -16,7 +16,7 @@ class Access:
     ``provider`` and ``label`` ("lab-7") name it in messages. ``prefix`` goes before a command to have it run
     there as root: ``("ssh", "root@lab-7")``; nothing, to run it here. ``shell`` says that what the prefix
     starts joins its words and gives them to a shell there, as ssh does: they are quoted then. ``python`` is
-    the interpreter there, 3.7 or newer.
+    the interpreter there, 3.8 or newer.
     """
 
     provider: str

@@ -41,7 +41,7 @@ class Turn:
 class CommandProvider(PlainProvider):
     """Tests run on a machine that runs already, as root, with the kernel it has.
 
-    All that it takes there is Python 3.7 or newer. What tests made there is taken down after each of them,
+    All that it takes there is Python 3.8 or newer. What tests made there is taken down after each of them,
     and by a supervisor of ours when the agent has gone, for whatever reason.
     """
 

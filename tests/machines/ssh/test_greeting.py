@@ -29,7 +29,7 @@ def test_others_go_through_sudo_whatever_it_warns_of() -> None:
         (_answer(sudo="sudo -n --", root="sudo: a password is required"), "", "NOPASSWD"),
         (_answer(sudo="sudo -n --", root="sh: 1: sudo: not found"), "", "log in as root"),
         (_answer(python=""), "", "has no python3"),
-        (_answer(python="3 6"), "", "has Python 3.6; 3.7 or newer"),
+        (_answer(python="3 6"), "", "has Python 3.6; 3.8 or newer"),
         ("This account is for file transfer only\n", "", "runs no commands"),
         ("", "", "runs no commands"),
         ("", "Connection closed by ::1 port 22", "closed the connection"),
