@@ -17,8 +17,11 @@ _OPTIONS = (
     "--kernelfs-ssh-config",
     "--kernelfs-vagrant-folder",
 )
-# Where pytest looks for settings, and what a file must have in it to count; a pytest.ini always does.
+# Where pytest looks for settings, and what a file must have in it to count; a pytest.ini always does. A
+# pytest.toml is read from pytest 9 on.
 _INI_FILES = {
+    "pytest.toml": "",
+    ".pytest.toml": "",
     "pytest.ini": "",
     ".pytest.ini": "",
     "pyproject.toml": "[tool.pytest",
@@ -30,7 +33,7 @@ _INI_FILES = {
 def lost_ini(arguments: Sequence[str], folder: Path) -> str:
     """What to tell of a run in ``folder`` that has read no ini file; "" if none was lost."""
     for option, value in pairwise(arguments):
-        if option in _OPTIONS and (folder / value).exists():
+        if option in _OPTIONS and _is_there(folder / value):
             ini = _ini_file(folder)
             if ini is None:
                 return ""
@@ -39,6 +42,13 @@ def lost_ini(arguments: Sequence[str], folder: Path) -> str:
                 f"Write {option}={value}"
             )
     return ""
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False  # in a folder that may not be read, or no path at all
 
 
 def _ini_file(folder: Path) -> Path | None:

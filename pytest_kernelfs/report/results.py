@@ -58,11 +58,13 @@ class ResultTable:
         test = without_kernel(report.nodeid, kernel)
         if report.when == "setup":
             self._void.discard((test, kernel))
-        if report.outcome not in ("passed", "failed", "skipped"):
-            self._repeated[test, kernel] += 1
+        outcome: str = report.outcome  # those of other plugins, too
+        if outcome == "rerun" and (test, kernel) not in self._void:
+            self._repeated[test, kernel] += 1  # once, though call and teardown may both have failed
             self._void.add((test, kernel))
             self._cells.get(test, {}).pop(kernel, None)
-        if (test, kernel) in self._void:
+        # Other plugins have outcomes of their own for what they try again, and no set-up before that.
+        if (test, kernel) in self._void or outcome not in ("passed", "failed", "skipped"):
             return
         self._kernels.setdefault(kernel)
         row = self._cells.setdefault(test, {})

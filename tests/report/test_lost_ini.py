@@ -36,6 +36,8 @@ def test_a_path_after_a_blank_hides_the_ini_file(tmp_path: Path, name: str, cont
         ("--kernelfs-cache=/",),
         ("--kernel", "6.1"),
         ("--kernelfs-cache", "/no/such/folder"),
+        ("--kernel", ",".join(["6.1.0-50-cloud-amd64"] * 30)),  # longer than a name of a file may be
+        ("--kernel", "6.1\0"),
         ("--kernelfs-memory", "/"),
         ("tests", "--kernelfs-cache"),
     ],
@@ -48,3 +50,8 @@ def test_nothing_is_told_where_nothing_is_hidden(tmp_path: Path, arguments: tupl
 def test_an_ini_file_without_settings_of_pytest_is_none(tmp_path: Path) -> None:
     (tmp_path / "setup.cfg").write_text("[metadata]\n")
     assert str(tmp_path) not in lost_ini(LOST, tmp_path)
+
+
+def test_the_files_of_newer_pytests_count(tmp_path: Path) -> None:
+    (tmp_path / "pytest.toml").touch()
+    assert lost_ini(LOST, tmp_path).startswith(f"{tmp_path / 'pytest.toml'} is not read")

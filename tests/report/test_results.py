@@ -92,6 +92,8 @@ def test_an_attempt_that_is_repeated_does_not_count() -> None:
     last = (report(when="setup"), report(outcome="failed"))
     assert table_of(*first, *first, *last).totals("6.1") == {"failed": 1}
     assert verdict(report(), rerun(when="teardown"), report(outcome="skipped", when="setup")) == "skipped"
+    both = (report(when="setup"), rerun(), rerun(when="teardown"))  # as where the machine has died
+    assert table_of(*both, *last).cell("test_a.py::test_x", "6.1") == Cell("failed", attempts=2)
     assert not table_of(rerun(), report(when="teardown"))  # interrupted before it ran again
 
 
@@ -158,3 +160,10 @@ def test_it_reads_what_xdist_sends() -> None:
     data = config.hook.pytest_report_to_serializable(config=config, report=sent)
     received = config.hook.pytest_report_from_serializable(config=config, data=data)
     assert table_of(received).cell("test_a.py::test_x", "6.1") == Cell("failed", 4.05)
+
+
+def test_what_another_plugin_tries_again_is_counted_at_last() -> None:
+    """pytest-retry sets nothing up anew."""
+    first = report()
+    first.outcome = "retried"  # type: ignore[assignment]
+    assert verdict(report(when="setup"), first, report(), report(when="teardown")) == "passed"
