@@ -59,6 +59,7 @@ class FakeMachine:
             },
             "review": {"log": [], "last": [], "early": [], "lost": 0, "taint": 0, "leaks": []},
             "begin": 1,
+            "mark": 1,
             "at_rest": {},
             **answers,
         }

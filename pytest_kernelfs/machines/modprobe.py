@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     from pytest_kernelfs.machines.vm import VM
 
 
+# lib/kstrtox.c, kstrtobool, and Python's own.
+_TRUTHS = {"y": 1, "on": 1, "true": 1, "n": 0, "off": 0, "false": 0}
+
+
 def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
     """See ``VM.modprobe``."""
     words = [f"{key}={value}" for key, value in parameters.items()]
     there = bool(parameters) and vm.guest(ram_disks.is_loaded, module_name(name))
+    # What the kernel says of this module begins here; another may not know what this one does.
+    since = vm.mark_dmesg(f"modprobe {name}") if parameters else 0
     tried = vm.run(["modprobe", name, *words])
     if tried.succeeded:
         if there:
             _demand_same(vm, name, parameters)
         else:
-            _demand_taken(vm, name, parameters)
+            _demand_taken(vm, name, parameters, since)
         return
     folder = vm.kernel.modules
     index = ModuleIndex(folder) if folder is not None else None
@@ -38,7 +44,7 @@ def load(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
         _insert(
             vm, plain_name(relative), read_module(folder / relative), words if relative == paths[-1] else []
         )
-    _demand_taken(vm, name, parameters)
+    _demand_taken(vm, name, parameters, since)
 
 
 def _demand_same(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
@@ -57,18 +63,22 @@ def _demand_same(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
 
 
 def _number(text: str) -> int | str:
-    """A value to be compared: the kernel shows truths as Y and N."""
-    try:
-        return int({"Y": "1", "y": "1", "N": "0", "n": "0", "True": "1", "False": "0"}.get(text, text), 0)
-    except ValueError:
-        return text
+    """A value to be compared: the kernel shows truths as Y and N, and takes 010 for octal."""
+    if text.lower() in _TRUTHS:
+        return _TRUTHS[text.lower()]
+    for base in (0, 8):
+        try:
+            return int(text, base)
+        except ValueError:
+            continue
+    return text
 
 
-def _demand_taken(vm: VM, name: str, parameters: Mapping[str, object]) -> None:
+def _demand_taken(vm: VM, name: str, parameters: Mapping[str, object], since: int) -> None:
     """Raises: GuestCommandError for a parameter that the kernel has ignored, of which only its log tells."""
     if not parameters:
         return
-    log = [record.text for record in vm.dmesg()]
+    log = [record.text for record in vm.dmesg(since)]
     ignored = [key for key in parameters if any(f"unknown parameter '{key}' ignored" in text for text in log)]
     if ignored:
         vm.run(["modprobe", "-r", name])

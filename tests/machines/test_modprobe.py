@@ -111,6 +111,7 @@ def test_a_parameter_that_the_kernel_ignored_is_an_error(folder: Path) -> None:
         vm.modprobe("scsi_debug", lpbu=1, delay=0)
     assert "modprobe -r scsi_debug" in commands(machine)
     vm.modprobe("scsi_debug", lbpu=1)
+    assert machine.arguments("read") == [(1,), (1,)]  # what was logged since, not of another module before
 
 
 @pytest.mark.parametrize(("found", "given"), [("1", 2), ("Y", 0), ("N", True), ("lz4", "zstd")])
@@ -124,7 +125,10 @@ def test_a_module_that_was_loaded_with_another_value_is_an_error(
     assert machine.arguments("text") == [("/sys/module/nbd/parameters/max",)]
 
 
-@pytest.mark.parametrize(("found", "given"), [("1", 1), ("Y", 1), ("N", False), ("16", "0x10"), ("", 5)])
+@pytest.mark.parametrize(
+    ("found", "given"),
+    [("1", 1), ("Y", 1), ("N", False), ("16", "0x10"), ("8", "010"), ("N", "off"), ("", 5)],
+)
 def test_one_that_was_loaded_with_the_same_is_not(folder: Path, found: str, given: object) -> None:
     vm, machine = vm_of(Guest(has=True), folder)
     machine.answers.update(is_loaded=True, text=found)
