@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,10 +27,10 @@ def check_texts(what: str, given: Any) -> list[str]:
 
 
 def check_seconds(what: str, given: Any) -> float:
-    """A number of seconds. Raises: UsageError, naming ``what``, for anything else."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or math.isnan(given):
+    """A number of seconds. Raises: UsageError, naming ``what``, for anything else, and for infinity."""
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or not math.isfinite(given):
         raise UsageError(f"{what}: {given!r} is no number of seconds")
-    return given
+    return float(given)
 
 
 def check_command(what: str, command: Any) -> str | list[str]:

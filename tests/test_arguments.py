@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -31,7 +32,9 @@ def test_what_are_no_texts(given: Any, said: str) -> None:
 
 def test_seconds_are_a_number() -> None:
     assert check_seconds("within", 0.5) == 0.5
-    for wrong in ("5s", None, True, float("nan"), [1]):
+    number = check_seconds("within", Fraction(3, 2))
+    assert (number, type(number)) == (1.5, float)
+    for wrong in ("5s", None, True, float("nan"), float("inf"), [1]):
         with pytest.raises(UsageError, match=r"within: .* is no number of seconds"):
             check_seconds("within", wrong)
 

@@ -26,7 +26,8 @@ def no_dstate(
     Raises: AssertionError, naming each task, where it waits and its kernel stack.
     """
     __tracebackhide__ = True
-    if check_seconds("assert_no_dstate: longer_than", longer_than) <= 0:
+    longer_than = check_seconds("assert_no_dstate: longer_than", longer_than)
+    if longer_than <= 0:
         raise UsageError(f"assert_no_dstate: longer_than is a time in seconds above 0, not {longer_than}")
     found = stuck_tasks(vm, longer_than, kernel_threads)
     if record is not None:

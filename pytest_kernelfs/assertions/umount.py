@@ -40,7 +40,8 @@ def umount_under(
         raise UsageError(
             "assert_umount_under: there is nothing to unmount; mount something first, or name it"
         )
-    if check_seconds("assert_umount_under", seconds) <= 0:
+    seconds = check_seconds("assert_umount_under", seconds)
+    if seconds <= 0:
         raise UsageError(f"assert_umount_under: a budget of {seconds} s cannot be met")
     run = umount_timed(vm, mounts, parallel, seconds)
     if record is not None:

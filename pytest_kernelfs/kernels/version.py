@@ -137,7 +137,6 @@ class Clause:
         return version._key[: self.given] == self.bound._key[: self.given]
 
 
-@lru_cache(maxsize=256)
 def parse_constraint(text: str) -> tuple[Clause, ...]:
     """The clauses of a constraint such as ``>=6.1,<6.12``.
 
@@ -145,6 +144,11 @@ def parse_constraint(text: str) -> tuple[Clause, ...]:
     """
     if not isinstance(text, str):
         raise UsageError(f"the kernel constraint {text!r} is no text; write it like '>=6.1' or '==5.10'")
+    return _clauses(text)
+
+
+@lru_cache(maxsize=256)
+def _clauses(text: str) -> tuple[Clause, ...]:
     return tuple(_parse_clause(part, text) for part in text.split(","))
 
 

@@ -76,11 +76,12 @@ class SocketIO:
             try:
                 if not self._send_what_fits():
                     thread = threading.Thread(target=self._send_on, name="kernelfs-send", daemon=True)
+                    ours = False  # whatever interrupts us, the thread may run by then
                     start(thread)
-                    self._thread, ours = thread, False
+                    self._thread = thread
                     return
             except InfrastructureError as error:
-                self._trouble = error
+                self._trouble, ours = error, True
                 return
             finally:
                 if ours:  # also when the user interrupts: what is taken down then has to be sent, too

@@ -153,7 +153,9 @@ class VM:
         """
         words = check_command("vm.run", command)
         shown = words if isinstance(words, str) else " ".join(words)
-        check_seconds("vm.run: timeout", timeout)
+        timeout = check_seconds("vm.run: timeout", timeout)
+        if timeout < 0:
+            raise UsageError(f"vm.run: timeout={timeout:g} is below 0")
         if input is not None and not isinstance(input, (str, bytes)):
             raise UsageError(f"vm.run: input={input!r} is neither text nor bytes")
         stdin = input.encode() if isinstance(input, str) else input

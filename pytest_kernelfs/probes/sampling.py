@@ -218,12 +218,12 @@ def sampling(
     record: bool = True,
 ) -> Iterator[Sampled]:
     """See ``Probes.sampling``; without ``record`` the report gets nothing of it."""
-    _check(names, interval, most, stuck_after)
+    interval, stuck_after = _check(names, interval, most, stuck_after)
     vm = resources.vm
     machine = vm.machine
     sampled = Sampled(names, stuck_after, str(vm.kernel.version))
     unique = list(dict.fromkeys(names))
-    handle = vm.guest(sampler.start, unique, float(interval), most, float(stuck_after), kernel_threads)
+    handle = vm.guest(sampler.start, unique, interval, most, stuck_after, kernel_threads)
     try:
         yield sampled
     finally:
@@ -241,12 +241,15 @@ def _collect(sampled: Sampled, text: str) -> None:
     sampled._take(raw)
 
 
-def _check(names: Iterable[str], interval: float, most: int, stuck_after: float) -> None:
+def _check(names: Iterable[str], interval: float, most: int, stuck_after: float) -> tuple[float, float]:
+    """The two times, in seconds. Raises: UsageError."""
     unknown = [name for name in names if name not in PROBES]
     if unknown:
         raise UsageError(f"there is no probe {', '.join(map(repr, unknown))}; there are {', '.join(PROBES)}")
-    check_seconds("probes.sampling: stuck_after", stuck_after)
-    if check_seconds("probes.sampling: interval", interval) < _LEAST_INTERVAL_S:
+    stuck_after = check_seconds("probes.sampling: stuck_after", stuck_after)
+    interval = check_seconds("probes.sampling: interval", interval)
+    if interval < _LEAST_INTERVAL_S:
         raise UsageError(f"probes.sampling: an interval of {interval} s is below {_LEAST_INTERVAL_S} s")
     if most < 2 or stuck_after <= 0:
         raise UsageError("probes.sampling: keep at least 2 samples, and give stuck_after in seconds above 0")
+    return interval, stuck_after

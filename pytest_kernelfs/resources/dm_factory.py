@@ -134,7 +134,7 @@ class DmFactory:
     ) -> DmDevice:
         """An encrypted device; by default with 64 random bytes as its key. ``table()`` shows the key."""
         check_device("dm_factory.crypt: on", on)
-        if key is not None and not isinstance(key, bytes):
+        if key is not None and not isinstance(key, (bytes, bytearray)):
             raise UsageError(f"dm_factory.crypt: the key {key!r} is not bytes")
         secret = secrets.token_bytes(64) if key is None else key
         arguments = f"{cipher} {secret.hex() or '-'} 0 {on.path} 0"

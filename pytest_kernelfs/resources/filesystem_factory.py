@@ -100,8 +100,8 @@ class FilesystemFactory:
 
         Raises: UsageError; GuestCommandError with the tool's words or the kernel's reason.
         """
-        check_texts(f"{self._name}: options", options)
-        check_texts(f"{self._name}: mkfs", mkfs)
+        options = check_texts(f"{self._name}: options", options)
+        mkfs = check_texts(f"{self._name}: mkfs", mkfs)
         if kind == "tmpfs":
             if on is not None or mkfs or quota:
                 raise UsageError(f"{self._name}: a tmpfs lies in memory; it takes no on, mkfs or quota")

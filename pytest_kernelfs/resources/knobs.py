@@ -50,6 +50,7 @@ class ModuleParameter:
         module = module.replace("-", "_")
         if value is not None:
             text = {True: "Y", False: "N"}[value] if isinstance(value, bool) else str(value)
+            self.resources.demand_open(f"parameter {name} of {module}")
             before: str = vm.guest(knobs.write_parameter, module, name, text)
             self.resources.on_teardown(
                 f"parameter {name} of {module}",
@@ -75,6 +76,7 @@ class DynamicDebug:
         changes nothing.
         """
         vm = self.resources.vm
+        self.resources.demand_open(f"dynamic debug {query!r}")
         sites = vm.guest(dynamic_debug.apply, query)
         self.resources.on_teardown(f"dynamic debug {query!r}", lambda: vm.guest(dynamic_debug.restore, sites))
         return len(sites)

@@ -149,8 +149,7 @@ class OverlayFactory:
         owner: int,
     ) -> tuple[Layout, Mount]:
         """Make the layers; gives where all lies, and what it lies on."""
-        check_layers("lower", lower)
-        check_layers("data_lower", data_lower)
+        lower, data_lower = check_layers("lower", lower), check_layers("data_lower", data_lower)
         if not lower:
             raise UsageError("overlay_factory: an overlay has at least one lower layer")
         if api not in APIS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kernelfs.arguments import check_texts
@@ -31,24 +31,26 @@ class Layout:
         return cls(path, lower, data_lower, upper, work)
 
 
-def check_layers(name: str, layers: Sequence[Layer]) -> None:
-    """Raises: UsageError unless it is a list of mappings of files, mounts and absolute paths."""
-    if isinstance(layers, (str, Mapping)) or not isinstance(layers, Sequence):
+def check_layers(name: str, layers: Iterable[Layer]) -> list[Layer]:
+    """The layers. Raises: UsageError unless they are mappings of files, mounts and absolute paths."""
+    if isinstance(layers, (str, Mapping)) or not isinstance(layers, Iterable):
         raise UsageError(f"overlay_factory: {name}={layers!r} is no list of layers; write [{layers!r}]")
-    for layer in layers:
+    checked = list(layers)
+    for layer in checked:
         if isinstance(layer, Mapping):
             _check_files(layer)
         elif isinstance(layer, str) and not layer.startswith("/"):
             raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
         elif not isinstance(layer, (str, Mount)):
             raise UsageError(f"overlay_factory: the layer {layer!r} is no mapping of files, mount, or path")
+    return checked
 
 
 def _check_files(layer: Mapping[str, str | bytes]) -> None:
     for name, content in layer.items():
         if not isinstance(name, str) or not name or not lies_below(name):
             raise UsageError(f"overlay_factory: the layer's {name!r} is no path below it")
-        if not isinstance(content, (str, bytes)):
+        if not name.endswith("/") and not isinstance(content, (str, bytes)):
             raise UsageError(f"overlay_factory: what is in {name!r}, {content!r}, is neither text nor bytes")
 
 

@@ -176,7 +176,7 @@ class Writeback:
         """
         __tracebackhide__ = True
         limit = parse_size(at_most, "writeback.settle: at_most")
-        check_seconds("writeback.settle: timeout", timeout)
+        timeout = check_seconds("writeback.settle: timeout", timeout)
         done = self.resources.vm.guest(writeback.settle, limit, timeout, timeout=timeout + 30.0)
         if done["left"] > limit:
             raise AssertionError(

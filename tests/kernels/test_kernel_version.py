@@ -136,3 +136,8 @@ def test_constraints_hold_or_not(version: str, constraint: str, expected: bool) 
 def test_a_malformed_constraint_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="write it like"):
         parse_constraint(text)
+
+
+def test_a_list_is_no_constraint() -> None:
+    with pytest.raises(UsageError, match=r"\[\] is no text"):
+        parse_constraint([])  # type: ignore[arg-type]

@@ -165,3 +165,11 @@ def test_a_kernel_that_may_lack_quotas_is_suspected(xfs_factory: XfsFactory, mac
         GuestCommandError, match=r"Invalid argument; was kernel .* built with CONFIG_XFS_QUOTA\?"
     ):
         xfs_factory(quota=["user"])
+
+
+def test_options_and_flags_may_come_from_an_iterator(
+    factory: FilesystemFactory, machine: FakeMachine
+) -> None:
+    factory("ext4", mkfs=iter(["-N", "64"]), options=iter(["noatime"]))  # type: ignore[call-overload]
+    assert commands(machine)[1] == ["mkfs.ext4", "-q", "-F", "-N", "64", "/dev/loop0"]
+    assert machine.arguments("mount")[0][3] == "noatime"

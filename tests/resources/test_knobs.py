@@ -77,3 +77,12 @@ def test_times_below_zero_are_refused(resources: Resources, machine: FakeMachine
     with pytest.raises(UsageError, match="seconds from 0 on"):
         HungTask(Sysctl(resources))(timeout=-1)
     assert machine.calls == []
+
+
+def test_nothing_is_set_for_a_test_that_is_over(resources: Resources, machine: FakeMachine) -> None:
+    resources.close()
+    with pytest.raises(UsageError, match="the test that this was made for is over"):
+        ModuleParameter(resources)("overlay", "metacopy", value=True)
+    with pytest.raises(UsageError, match="the test that this was made for is over"):
+        DynamicDebug(resources)("module xfs +p")
+    assert machine.calls == []

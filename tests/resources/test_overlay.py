@@ -287,3 +287,10 @@ def test_what_is_wrong_is_named_and_nothing_is_made(
     with pytest.raises(UsageError, match=said):
         overlay_factory(**wrong)
     assert machine.calls == []
+
+
+def test_layers_may_come_from_any_collection(overlay_factory: OverlayFactory, machine: FakeMachine) -> None:
+    layers: Any = {"top": {"a": b"1"}, "bottom": {"folder/": None}}
+    overlay = overlay_factory(lower=layers.values())
+    (made, _) = machine.arguments("make_layers")[0]
+    assert made == [(overlay.lower[0], {"a": b"1"}), (overlay.lower[1], {"folder/": None})]

@@ -22,7 +22,8 @@ from pytest_kernelfs.machines.tenant.connection import Connection
 from pytest_kernelfs.news import tell
 
 _CALL_S = 30.0
-_TIDY_S = 30.0
+# What is stuck is waited for: processes, then devices, then cgroups, 10 s each; then it is told.
+_TIDY_S = 60.0
 _LAST_WORDS_S = 10.0
 # As /proc/sysrq-trigger has them: reboot, crash, end, kill or slow down processes whosever they are, stop in
 # a debugger, thaw file systems, power off, and mount all of them read-only.

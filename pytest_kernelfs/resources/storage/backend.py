@@ -71,7 +71,7 @@ class StorageBackend(ABC):
         for name, content in contents.items():
             if not isinstance(name, str) or not name or not lies_below(name):
                 raise UsageError(f"{self!r}: the image's {name!r} is no path below its root")
-            if not isinstance(content, (str, bytes)):
+            if not name.endswith("/") and not isinstance(content, (str, bytes)):
                 raise UsageError(f"{self!r}: what is in {name!r}, {content!r}, is neither text nor bytes")
         return StorageImage(self, None, self._make(dict(contents)))
 

@@ -220,7 +220,7 @@ def test_that_a_machine_does_not_say_that_it_is_tidy_is_told(make: Any, report: 
     heard: list[str] = []
     with heard_by(heard.append):
         machine.destroy()
-    assert "did not say within 30 s that it is tidy; the next run tidies it" in heard[0]
+    assert "did not say within 60 s that it is tidy; the next run tidies it" in heard[0]
 
 
 def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
