@@ -19,6 +19,7 @@ from pytest_kernelfs.guest import conversation, image_boot, netlink, syscalls
 PORT_NAME = "kernelfs"
 WAITING = "waiting for the host"
 _POLL_S = 0.002
+_BUSY_S = 0.05
 _NO_MESSAGE = struct.pack("!bii", 127, 0, 0)
 
 _MOUNTS = (
@@ -97,12 +98,35 @@ def serve() -> NoReturn:
     talking, was_killed = 0, False
     while True:
         if not talking:
-            talking = os.fork()
+            talking = fork()
             if not talking:
                 conversation.converse_and_exit(PortIO(was_killed), log)
         pid, status = os.wait()
         if pid == talking:
             talking, was_killed = 0, os.WIFSIGNALED(status)
+
+
+def fork() -> int:
+    """As ``os.fork``, as soon as there is room for one more process.
+
+    There may be none for long: tests use up all numbers of processes, or all memory. That is theirs to see;
+    were it to end this process, the kernel would panic for it.
+    """
+    while True:
+        try:
+            return os.fork()
+        except OSError:
+            _bury()
+            time.sleep(_POLL_S)
+
+
+def _bury() -> None:
+    """Let go of all that has ended: it takes up room, too."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def _mount(mounts: tuple[tuple[str, str, str, str], ...]) -> None:
@@ -150,12 +174,7 @@ def _load_modules() -> None:
 
 def _wait_for_host(to_speak: bool) -> int:
     """The opened port, as soon as a host is connected to its other end, and has spoken."""
-    path = None
-    while path is None:
-        path = _find_port()
-        if path is None:
-            time.sleep(_POLL_S)
-    port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    port = _open_port()
     log(WAITING)
     poller = select.poll()
     poller.register(port, select.POLLIN)
@@ -165,6 +184,24 @@ def _wait_for_host(to_speak: bool) -> int:
         if not events & select.POLLHUP and (events & select.POLLIN or not to_speak):
             return port
         time.sleep(_POLL_S)
+
+
+def _open_port() -> int:
+    """The port, as soon as it is there, and free: it has one owner.
+
+    Processes that a killed agent has forked may own it still; to end for that would be to forget that there
+    is somebody to be hung up on.
+    """
+    path = None
+    while path is None:
+        path = _find_port()
+        if path is None:
+            time.sleep(_POLL_S)
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            time.sleep(_BUSY_S)
 
 
 def _find_port() -> str | None:

@@ -24,6 +24,32 @@ def test_a_reboot_is_told_from_a_panic(vm: VM) -> None:
     assert not isinstance(caught.value, KernelPanic)
 
 
+def _end_in_a_crowd() -> None:
+    """Use up all numbers of processes for some seconds, and be killed meanwhile."""
+    import os
+    import signal
+    import time
+    from pathlib import Path
+
+    Path("/proc/sys/kernel/pid_max").write_text("400")
+    while True:
+        try:
+            if not os.fork():
+                time.sleep(3)
+                os._exit(0)
+        except OSError:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("oldest_or_newest")
+@pytest.mark.checks(leaks=False)
+def test_an_agent_that_ends_where_no_process_can_be_started_is_no_panic(vm: VM) -> None:
+    """The first process waits until it can start another."""
+    with pytest.raises(KernelMisbehaved, match="closed its channel") as caught:
+        vm.call(_end_in_a_crowd, timeout=120)
+    assert not isinstance(caught.value, KernelPanic)
+
+
 def test_the_agents_end_is_not_the_machines(vm: VM) -> None:
     with pytest.raises(KernelMisbehaved, match="closed its channel"):
         vm.run("kill -9 $PPID; sleep 100")
