@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,23 @@ def check_texts(what: str, given: Any) -> list[str]:
     if wrong:
         raise UsageError(f"{what}: {wrong[0]!r} ({type(wrong[0]).__name__}) is no text")
     return texts
+
+
+def lies_below(path: str) -> bool:
+    """Whether a path is one below any folder that it is joined to, by its looks: links are not followed."""
+    return not posixpath.isabs(path) and ".." not in path.split("/")
+
+
+def check_files(who: str, of: str, root: str, files: Mapping[Any, Any]) -> None:
+    """Files by their names, with what is in them; a name that ends in "/" is a folder.
+
+    Raises: UsageError, beginning with ``who``; ``of`` is a word for all of them, ``root`` for where they lie.
+    """
+    for name, content in files.items():
+        if not isinstance(name, str) or not name or not lies_below(name):
+            raise UsageError(f"{who}: the {of}'s {name!r} is no path below {root}")
+        if not name.endswith("/") and not isinstance(content, (str, bytes)):
+            raise UsageError(f"{who}: what is in {name!r}, {content!r}, is neither text nor bytes")
 
 
 def check_seconds(what: str, given: Any) -> float:

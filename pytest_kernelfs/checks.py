@@ -35,14 +35,9 @@ def conclude(resources: Resources, allowed: Sequence[str]) -> list[str]:
     failed since the machine was called last; InfrastructureError if something will not be taken down and
     nothing shows that the kernel is to blame.
     """
-    found: list[str] = []
-    failure = None
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", KernelfsWarning)
-        try:
-            _conclude(resources, allowed, found)
-        except KernelfsError as error:
-            failure = error
+        found, failure = _concluded(resources, allowed)
     doubts = [doubt for doubt in heard if issubclass(doubt.category, KernelfsWarning)]
     others = [doubt for doubt in heard if doubt not in doubts]
     if failure is not None:
@@ -55,27 +50,24 @@ def conclude(resources: Resources, allowed: Sequence[str]) -> list[str]:
     return [*found, *_texts(doubts)] if found else []
 
 
-def _conclude(resources: Resources, allowed: Sequence[str], found: list[str]) -> None:
-    """Add to ``found`` what is wrong, also if an error comes in between. Raises: see ``conclude``."""
+def _concluded(resources: Resources, allowed: Sequence[str]) -> tuple[list[str], KernelfsError | None]:
+    """What is wrong, and the error that keeps more from being found."""
     problem = None
     try:
         resources.close()
     except InfrastructureError as error:
         problem = error
-    finally:
-        found += resources.findings
+    except KernelfsError as error:
+        return [*resources.findings], error
+    found = [*resources.findings]
     # What was not taken down is there still, and no leak of the test.
     checks = resources.checks - {"leaks"} if problem else resources.checks
+    left = [str(problem)] if problem else []
     try:
         found += _look(resources, checks, allowed)
-        if problem and not found:
-            raise problem
     except KernelfsError as error:
-        if problem not in (None, error):
-            found.append(str(problem))
-        raise
-    if problem:
-        found.append(str(problem))
+        return [*found, *left], error
+    return ([*found, *left], None) if found else ([], problem)
 
 
 def _texts(doubts: Sequence[warnings.WarningMessage]) -> list[str]:

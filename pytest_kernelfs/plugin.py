@@ -16,7 +16,6 @@ from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the plugin's module)
 from pytest_kernelfs.fixtures import machines
 from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
-from pytest_kernelfs.report.lost_ini import lost_ini
 from pytest_kernelfs.report.newsreader import Newsreader
 from pytest_kernelfs.run import Run, Upcoming
 
@@ -70,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(MatrixReporter(run), "kernelfs-matrix")
     config.pluginmanager.register(Newsreader(config), "kernelfs-news")
     if config.inipath is None and not _is_worker(config):
+        from pytest_kernelfs.report.lost_ini import lost_ini
+
         lost = lost_ini(config.invocation_params.args, config.invocation_params.dir)
         if lost:
             news.tell(lost)

@@ -27,8 +27,8 @@ class Review:
     """What was seen since the test began.
 
     ``log`` has the records that tell of a failure, each followed by its trace; ``last`` the last records of
-    all, where none tells of a failure; ``early`` those that do and came before the test, when the machine had
-    just been copied; ``lost`` counts records that were overwritten before they could be read; ``taint`` are
+    all, where none tells of a failure; ``early`` those that do and came before what was asked for: since the
+    machine was copied; ``lost`` counts records that were overwritten before they could be read; ``taint`` are
     the taint bits set meanwhile; ``leaks`` names what was not there before.
     """
 

@@ -79,7 +79,6 @@ class Sampled:
         """What a rate adds up to in the whole block, whatever lies between two samples: bytes, operations,
         for psi and ``run_queue.waiting`` seconds. Raises: UsageError for a series that is no rate.
         """
-        self._finished(repr(series))
         if series in self._series and series not in self._grown:
             rates = ", ".join(self._grown) or "none of what was sampled"
             raise UsageError(f"{series!r} is no rate, and adds up to nothing; rates are {rates}")

@@ -206,16 +206,13 @@ def _shortened(tests: Sequence[str], room: int, look: _Look) -> Iterator[tuple[s
 
 def _total_lines(table: ResultTable, block: _Block, names: int) -> Iterator[Line]:
     totals = {kernel: table.totals(kernel) for kernel in table.kernels}
+    rows = [(verdict, verdict, {k: total[verdict] for k, total in totals.items()}) for verdict in _TOTALS]
+    rows.append(("run again", "xfailed", {kernel: table.repeated(kernel) for kernel in table.kernels}))
     yield [("total", "heading")]
-    for verdict in _TOTALS:
-        if not any(total[verdict] for total in totals.values()):
-            continue
-        counts = [(totals[kernel][verdict], width) for kernel, width in block.columns.items()]
-        yield _row(verdict, names, [(str(n or "-").rjust(w), verdict if n else "") for n, w in counts])
-    repeated = {kernel: table.repeated(kernel) for kernel in table.kernels}
-    if any(repeated.values()):
-        counts = [(repeated[kernel], width) for kernel, width in block.columns.items()]
-        yield _row("run again", names, [(str(n or "-").rjust(w), "xfailed" if n else "") for n, w in counts])
+    for name, style, numbers in rows:
+        if any(numbers.values()):
+            counts = [(numbers[kernel], width) for kernel, width in block.columns.items()]
+            yield _row(name, names, [(str(n or "-").rjust(w), style if n else "") for n, w in counts])
 
 
 def _row(name: str, names: int, cells: Sequence[Segment]) -> Line:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_kernelfs.arguments import check_texts
+from pytest_kernelfs.arguments import check_texts, lies_below
 from pytest_kernelfs.assertions.umount import umount_under
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files, mounts, syscalls
@@ -16,11 +16,6 @@ from pytest_kernelfs.sizes import Size, parse_size
 
 if TYPE_CHECKING:
     from pytest_kernelfs.resources.disk import Disk
-
-
-def lies_below(path: str) -> bool:
-    """Whether a path is one below any folder that it is joined to, by its looks: links are not followed."""
-    return not posixpath.isabs(path) and ".." not in path.split("/")
 
 
 class Mount:
@@ -104,3 +99,11 @@ class Mount:
         """
         __tracebackhide__ = True
         return umount_under(self.resources.vm, seconds, [self], record=self.resources.record)
+
+
+def check_mount(what: str, given: Any) -> None:
+    """Raises: UsageError if ``given``, the argument that ``what`` names, is no mount of a test."""
+    if not isinstance(given, Mount):
+        raise UsageError(
+            f"{what}: {given!r} is no mount; give what a factory of file systems or overlays made"
+        )

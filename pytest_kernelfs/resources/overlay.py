@@ -7,7 +7,7 @@ from typing import final
 
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import overlay as guest
-from pytest_kernelfs.resources.mount import Mount
+from pytest_kernelfs.resources.mount import Mount, check_mount
 from pytest_kernelfs.resources.overlay_layout import Layer, Layout, Switch, check_layers, overlay_options
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.resources.user_namespace import FIRST_ID, UserNamespaceOverlay
@@ -158,9 +158,11 @@ class OverlayFactory:
             if isinstance(layer, Mount):
                 layer.demand_mounted("overlay_factory, layer")
         if lower_on is not None:
-            _demand_mount("overlay_factory, lower_on", lower_on)
+            check_mount("overlay_factory, lower_on", lower_on)
+            lower_on.demand_mounted("overlay_factory, lower_on")
         base = self._default_on() if on is None else on
-        _demand_mount("overlay_factory, on", base)
+        check_mount("overlay_factory, on", base)
+        base.demand_mounted("overlay_factory, on")
         paths = self._make_layers(lower_on or base, [*lower, *data_lower], owner)
         name = self._resources.name(Overlay.kind)
         folder = f"{base.path}/{name}" if upper else ""
@@ -185,9 +187,3 @@ class OverlayFactory:
             self._resources.vm.guest(guest.make_layers, list(new.values()), owner, timeout=_TIMEOUT_S)
             self._layers.update((key, path) for key, (path, _) in new.items())
         return paths
-
-
-def _demand_mount(what: str, given: Mount) -> None:
-    if not isinstance(given, Mount):
-        raise UsageError(f"{what}: {given!r} is no mount; give what a factory of file systems made")
-    given.demand_mounted(what)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_kernelfs.arguments import check_texts
+from pytest_kernelfs.arguments import check_files, check_texts
 from pytest_kernelfs.errors import UsageError
-from pytest_kernelfs.resources.mount import Mount, lies_below
+from pytest_kernelfs.resources.mount import Mount
 
 Layer = Mapping[str, str | bytes] | Mount | str
 Switch = bool | None
@@ -38,20 +38,12 @@ def check_layers(name: str, layers: Iterable[Layer]) -> list[Layer]:
     checked = list(layers)
     for layer in checked:
         if isinstance(layer, Mapping):
-            _check_files(layer)
+            check_files("overlay_factory", "layer", "it", layer)
         elif isinstance(layer, str) and not layer.startswith("/"):
             raise UsageError(f"overlay_factory: the layer {layer!r} is no absolute path in the guest")
         elif not isinstance(layer, (str, Mount)):
             raise UsageError(f"overlay_factory: the layer {layer!r} is no mapping of files, mount, or path")
     return checked
-
-
-def _check_files(layer: Mapping[str, str | bytes]) -> None:
-    for name, content in layer.items():
-        if not isinstance(name, str) or not name or not lies_below(name):
-            raise UsageError(f"overlay_factory: the layer's {name!r} is no path below it")
-        if not name.endswith("/") and not isinstance(content, (str, bytes)):
-            raise UsageError(f"overlay_factory: what is in {name!r}, {content!r}, is neither text nor bytes")
 
 
 def overlay_options(

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+from pytest_kernelfs.arguments import check_files, lies_below
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.guest import files
-from pytest_kernelfs.resources.mount import Mount, lies_below
+from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.resources.stack import Resources
 from pytest_kernelfs.sizes import Size, parse_size
 
@@ -68,11 +69,7 @@ class StorageBackend(ABC):
         """
         if not isinstance(contents, Mapping):
             raise UsageError(f"{self!r}: {contents!r} is no mapping of names of files to what is in them")
-        for name, content in contents.items():
-            if not isinstance(name, str) or not name or not lies_below(name):
-                raise UsageError(f"{self!r}: the image's {name!r} is no path below its root")
-            if not name.endswith("/") and not isinstance(content, (str, bytes)):
-                raise UsageError(f"{self!r}: what is in {name!r}, {content!r}, is neither text nor bytes")
+        check_files(repr(self), "image", "its root", contents)
         return StorageImage(self, None, self._make(dict(contents)))
 
     def container(self, image: StorageImage) -> StorageContainer:
