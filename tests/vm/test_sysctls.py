@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import VM, DropCaches, Overlay, Sysctl
-from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.resources.knobs import DynamicDebug, ModuleParameter
 from pytest_kernelfs.resources.stack import Resources
 
@@ -67,21 +67,30 @@ def test_other_knobs_are_set_and_set_back(vm: VM, overlay: Overlay, drop_caches:
     assert any("kobject_add_internal" in record.text and record.level == 7 for record in vm.dmesg(start))
 
     resources.close()
-    assert parameter("overlay", "metacopy") is before
     assert vm.run(count).stdout.strip() == "0"
-    for module, name, value, match in (
-        ("overlay", "metacoppy", None, r"no parameter metacoppy; it has .*metacopy"),
-        ("dm-nothing", "x", None, r"module dm_nothing is not loaded"),
-        ("overlay", "metacopy", "perhaps", r"refused: .*EINVAL"),
-    ):
-        with pytest.raises(GuestCommandError, match=match):
-            parameter(module, name, value)
-    for query, match in (("module no_such_module +p", "changed none of"), ("nonsense", "was refused")):
-        with pytest.raises(GuestCommandError, match=match):
-            DynamicDebug(resources)(query)
+    assert parameter("overlay", "metacopy") is before
+    with pytest.raises(UsageError, match="the test that this was made for is over"):
+        parameter("overlay", "metacopy", not before)
 
     overlay.write("file", "24M")
     overlay.sync()
     full = vm.call(cached)
     drop_caches()
     assert full - vm.call(cached) > 20 << 10
+
+
+@pytest.mark.usefixtures("oldest_or_newest")
+def test_what_a_knob_is_not_set_to(
+    overlay: Overlay, module_parameter: ModuleParameter, dynamic_debug: DynamicDebug
+) -> None:
+    assert overlay.path  # its module is loaded
+    for module, name, value, match in (
+        ("overlay", "metacoppy", None, r"no parameter metacoppy; it has .*metacopy"),
+        ("dm-nothing", "x", None, r"module dm_nothing is not loaded"),
+        ("overlay", "metacopy", "perhaps", r"refused: .*EINVAL"),
+    ):
+        with pytest.raises(GuestCommandError, match=match):
+            module_parameter(module, name, value)
+    for query, match in (("module no_such_module +p", "changed none of"), ("nonsense", "was refused")):
+        with pytest.raises(GuestCommandError, match=match):
+            dynamic_debug(query)

@@ -192,8 +192,10 @@ class TenantMachine(PlainMachine):
         return None
 
     def _tell_of(self, report: dict[str, Any] | None, in_time: bool) -> None:
-        if report is None or not in_time:
+        if not in_time:
             what = f"did not say within {_TIDY_S:g} s that it is tidy; the next run tidies it"
+        elif report is None:
+            what = "was left before our supervisor there could say that it is tidy; the next run tidies it"
         elif report["left"]:
             what = "still has, of what tests made there: " + "; ".join(report["left"])
         else:

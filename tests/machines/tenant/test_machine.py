@@ -213,14 +213,23 @@ def test_what_stays_behind_is_told(make: Any) -> None:
     machine.destroy()
 
 
-@pytest.mark.parametrize(("report", "in_time"), [(None, True), (WELL, False)])
-def test_that_a_machine_does_not_say_that_it_is_tidy_is_told(make: Any, report: Any, in_time: bool) -> None:
+@pytest.mark.parametrize(
+    ("report", "in_time", "told"),
+    [
+        (None, True, "was left before our supervisor there could say that it is tidy"),
+        (WELL, False, "did not say within 60 s that it is tidy"),
+        (None, False, "did not say within 60 s that it is tidy"),
+    ],
+)
+def test_that_a_machine_does_not_say_that_it_is_tidy_is_told(
+    make: Any, report: Any, in_time: bool, told: str
+) -> None:
     machine, connection, _ = make()
     connection.report, connection.in_time = report, in_time
     heard: list[str] = []
     with heard_by(heard.append):
         machine.destroy()
-    assert "did not say within 60 s that it is tidy; the next run tidies it" in heard[0]
+    assert heard == [f"lab-7 {told}; the next run tidies it"]
 
 
 def test_a_provider_over_a_command(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
