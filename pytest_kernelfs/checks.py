@@ -6,20 +6,18 @@ import warnings
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs import news
-from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint
+from pytest_kernelfs.assertions.clean import describe_leaks, describe_log, describe_taint, warn_of_lost
 from pytest_kernelfs.errors import (
     InfrastructureError,
     KernelfsError,
     KernelfsWarning,
     KernelMisbehaved,
-    warn,
 )
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_kernelfs.kernels import Kernel
     from pytest_kernelfs.resources.stack import Resources
 
 
@@ -86,8 +84,8 @@ def _look(resources: Resources, checks: frozenset[str], allowed: Sequence[str]) 
         return []
     patience = 0.0 if resources.findings else PATIENCE_S
     seen = review(vm, vm.machine.log_start, allowed=allowed, leaks="leaks" in checks, patience=patience)
-    if "dmesg" in checks and seen.lost:
-        _warn_of_lost(seen.lost, vm.kernel)
+    if "dmesg" in checks:
+        warn_of_lost(seen, vm.kernel)
     if "dmesg" in checks and seen.early:
         _tell_of_early(seen, str(vm.kernel.version))
     return _described(seen, checks, str(vm.kernel.version))
@@ -124,13 +122,3 @@ def _tell_of_early(seen: Review, kernel: str) -> None:
     """Not the test's doing, and yet something that whoever looks after the machines should know."""
     lines = "; ".join(str(story[0]) for story in seen.early)
     news.tell(f"kernel {kernel} logged trouble as its machine started, before the test began: {lines}")
-
-
-def _warn_of_lost(count: int, kernel: Kernel) -> None:
-    larger = (
-        'boot with a larger one: vm(boot_parameters="log_buf_len=4M")'
-        if kernel.image is not None
-        else "it is larger with log_buf_len=4M on that machine's own kernel command line (in the settings of "
-        "its boot loader)"
-    )
-    warn(f"{count} records of the kernel's log were overwritten before they could be checked; {larger}")

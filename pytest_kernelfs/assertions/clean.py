@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import UsageError, warn
+from pytest_kernelfs.kernels import Kernel
 from pytest_kernelfs.machines.vm import VM, check_record
 from pytest_kernelfs.probes.review import PATIENCE_S, Review, review
 
 _ALLOW_LINES = (
     'if a line is to be expected: @pytest.mark.dmesg_allow("regular expression"), or allow=("…",) of '
-    "assert_dmesg_clean; to look at none of them: @pytest.mark.checks(dmesg=False)"
+    "assert_dmesg_clean; for the check after the test to look at none: @pytest.mark.checks(dmesg=False)"
 )
 _ALLOW_TAINT = "if it is to be expected: @pytest.mark.checks(taint=False)"
 _ALLOW_LEAKS = "if it is left there on purpose: @pytest.mark.checks(leaks=False)"
@@ -24,12 +25,16 @@ def dmesg_clean(
     allow: Sequence[str] = (),
     also: Sequence[str] = (),
     allowed: Sequence[str] = (),
+    taint: bool = True,
 ) -> None:
     """Demand that the kernel has logged nothing that tells of a failure, and was not tainted.
 
     ``since`` is a record number, as ``VM.mark_dmesg`` gives it: by default the start of the machine's own
     log. ``allow`` holds regular expressions for lines that are to be expected, ``also`` for lines that count
-    as trouble beside those that always do. ``allowed`` is what is allowed by the test's markers.
+    as trouble beside those that always do. ``allowed`` is what is allowed by the test's markers, ``taint``
+    whether they let the taint be judged. With ``since`` it is not: nobody knows how long it has been there.
+
+    A log that lost records before they could be read is a KernelfsWarning.
 
     Raises: AssertionError with the lines and their traces; UsageError for a pattern that is none.
     """
@@ -38,7 +43,10 @@ def dmesg_clean(
     _check_patterns("also", also)
     start = vm.machine.log_start if since is None else check_record("assert_dmesg_clean", since)
     found = review(vm, start, allowed=(*allowed, *allow), also=also, leaks=False)
-    told = [*describe_log(found, str(vm.kernel.version)), *describe_taint(found, str(vm.kernel.version))]
+    warn_of_lost(found, vm.kernel)
+    told = describe_log(found, str(vm.kernel.version))
+    if taint and since is None:
+        told += describe_taint(found, str(vm.kernel.version))
     if told:
         raise AssertionError("\n".join(told))
 
@@ -53,6 +61,19 @@ def no_leaks(vm: VM, *, within: float = PATIENCE_S) -> None:
     told = describe_leaks(found, str(vm.kernel.version))
     if told:
         raise AssertionError("\n".join(told))
+
+
+def warn_of_lost(found: Review, kernel: Kernel) -> None:
+    """A KernelfsWarning if the log lost records, which may have told of anything, and how it keeps more."""
+    if not found.lost:
+        return
+    larger = (
+        'boot with a larger one: vm(boot_parameters="log_buf_len=4M")'
+        if kernel.image is not None
+        else "it is larger with log_buf_len=4M on that machine's own kernel command line (in the settings of "
+        "its boot loader)"
+    )
+    warn(f"{found.lost} records of the kernel's log were overwritten before they could be checked; {larger}")
 
 
 def describe_log(found: Review, kernel: str) -> list[str]:

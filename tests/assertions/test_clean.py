@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs.assertions.clean import dmesg_clean, no_leaks
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import KernelfsWarning, UsageError
 from pytest_kernelfs.machines.vm import VM, LogRecord
 from tests.fake_machine import FakeMachine
 
@@ -37,7 +37,7 @@ def test_lines_of_trouble_are_told_with_their_traces() -> None:
         "      [    1.500000] Call Trace:\n"
         "  [    1.500000] Oops: y\n"
         '  (if a line is to be expected: @pytest.mark.dmesg_allow("regular expression"), or allow=("…",) of '
-        "assert_dmesg_clean; to look at none of them: @pytest.mark.checks(dmesg=False))"
+        "assert_dmesg_clean; for the check after the test to look at none: @pytest.mark.checks(dmesg=False))"
     )
     assert machine.arguments("review") == [(5, ["m", "z"], False, 2.0, ["w"])]
 
@@ -52,6 +52,17 @@ def test_a_taint_is_told_in_words_if_it_tells_of_trouble() -> None:
         "  (if it is to be expected: @pytest.mark.checks(taint=False))"
     )
     dmesg_clean(VM(FakeMachine(review=seen(taint=1 << 12 | 1 << 13))))  # how it was built
+
+
+def test_a_taint_is_left_out_where_a_marker_says_so_and_where_its_age_is_not_known() -> None:
+    machine = FakeMachine(review=seen(taint=1 << 9))
+    dmesg_clean(VM(machine), taint=False)
+    dmesg_clean(VM(machine), since=5)
+
+
+def test_a_log_that_lost_records_is_not_simply_clean() -> None:
+    with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
+        dmesg_clean(VM(FakeMachine(review=seen(lost=17))))
 
 
 def test_what_was_left_is_named() -> None:
