@@ -10,12 +10,14 @@ remembered for this boot of the host, this QEMU and this user.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.accelerator import DEADLINE_S, REACHED, Accelerator, Memory, settle
+from pytest_kernelfs.machines.guarded import guarded
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
 KVM = Path("/dev/kvm")
@@ -71,22 +73,28 @@ def _cannot_open() -> str:
 
 def _kvm_problem(qemu: Qemu, kernel_image: Path) -> str:
     """Boot the kernel without a root under KVM; "" if it got as far as to miss it."""
-    with tempfile.TemporaryDirectory(prefix="kernelfs-kvm-") as folder:
-        console = Path(folder) / "console"
-        command = [
-            str(qemu.path), "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "512M", "-nodefaults",
-            "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{console}",
-            "-kernel", str(kernel_image), "-append", "console=ttyS0 panic=-1",
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
-        except subprocess.TimeoutExpired:
-            return f"{KVM} opens, but a guest on it did not boot within {DEADLINE_S:g} s"
-        said = console.read_bytes() if console.exists() else b""
-        if REACHED in said:
-            return ""
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        return f"{KVM} opens, but a guest on it fails: {_short(lines[0] if lines else 'it stopped silently')}"
+    folder = lease.make_folder()
+    try:
+        return _problem_of_guest(qemu, kernel_image, folder / "console")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _problem_of_guest(qemu: Qemu, kernel_image: Path, console: Path) -> str:
+    command = [
+        str(qemu.path), "-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "512M", "-nodefaults",
+        "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{console}",
+        "-kernel", str(kernel_image), "-append", "console=ttyS0 panic=-1",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(guarded(command), capture_output=True, timeout=DEADLINE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{KVM} opens, but a guest on it did not boot within {DEADLINE_S:g} s"
+    said = console.read_bytes() if console.exists() else b""
+    if REACHED in said:
+        return ""
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return f"{KVM} opens, but a guest on it fails: {_short(lines[0] if lines else 'it stopped silently')}"
 
 
 def _short(line: str) -> str:

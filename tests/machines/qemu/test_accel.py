@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +17,9 @@ import pytest
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import ProviderUnavailable
+from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.accelerator import Accelerator
+from pytest_kernelfs.machines.lease import ProcessId
 from pytest_kernelfs.machines.qemu import accel
 from pytest_kernelfs.machines.qemu.accel import choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import Qemu
@@ -24,6 +32,17 @@ HANGS = "exec sleep 600"
 DIES = "echo 'qemu-system-x86_64: error: failed to set MSR 0x48d' >&2; exit 1"
 STOPS_SILENTLY = "exit 0"
 MUST_NOT_RUN = "exit 99"
+OWNER = """
+import sys, tempfile
+from pathlib import Path
+from pytest_kernelfs.cache import Cache
+from pytest_kernelfs.machines.qemu import accel
+from pytest_kernelfs.machines.qemu.binary import Qemu
+kvm, qemu, cache, tempfile.tempdir = sys.argv[1:]
+accel.KVM = Path(kvm)
+accel.DEADLINE_S = 600.0
+accel.choose("auto", Qemu(Path(qemu), "7.2.22", "first build"), Path("/boot/vmlinuz"), Cache(Path(cache)))
+"""
 
 MakeQemu = Callable[[str], Qemu]
 
@@ -41,6 +60,15 @@ def kvm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A TMPDIR of the test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -69,6 +97,31 @@ def auto(qemu: Qemu, cache: Cache) -> Accelerator:
 def test_a_guest_that_misses_its_root_proves_kvm(qemu: MakeQemu, cache: Cache) -> None:
     chosen = auto(qemu(WORKS), cache)
     assert str(chosen) == "KVM (proved by running a guest)"
+
+
+@pytest.mark.parametrize("script", [WORKS, DIES])
+def test_the_proof_leaves_no_files(qemu: MakeQemu, cache: Cache, script: str) -> None:
+    auto(qemu(script), cache)
+    assert list(lease.base_folder().iterdir()) == []
+
+
+def test_the_guest_of_the_proof_ends_when_its_owner_is_killed(
+    qemu: MakeQemu, cache: Cache, kvm: Path, temporary: Path, tmp_path: Path
+) -> None:
+    fake = qemu(f"echo $$ > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; exec sleep 600")
+    command = [sys.executable, "-c", OWNER, *map(str, (kvm, fake.path, cache.root, temporary))]
+    with subprocess.Popen(command) as owner:
+        wait_until((tmp_path / "pid").exists)
+        guest = ProcessId.of(int((tmp_path / "pid").read_text()))
+        assert guest.alive
+        owner.kill()
+    try:
+        wait_until(lambda: not guest.alive)
+    finally:
+        guest.kill()
+    assert len(lease.collect()) == 1
+    assert list(temporary.iterdir()) == [lease.base_folder()]
+    assert list(lease.base_folder().iterdir()) == []
 
 
 def test_the_proof_runs_the_kernel_under_test_with_kvm(qemu: MakeQemu, cache: Cache, tmp_path: Path) -> None:
@@ -197,3 +250,10 @@ def test_a_damaged_memory_is_no_memory(
 def test_a_cache_that_cannot_be_written_does_not_stand_in_the_way(qemu: MakeQemu, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert auto(qemu(WORKS), Cache(tmp_path / "file" / "cache")).name == "kvm"
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        os.sched_yield()
