@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import _pytest.skipping
 import pytest
 
 from pytest_kernelfs.config import ISOLATIONS, LEAST_MEMORY, MOST_CPUS
@@ -51,6 +52,22 @@ def check_markers(item: pytest.Item, default: MachineSpec) -> None:
     machine_spec_of(item, default)
     checks_of(item)
     allowed_in_dmesg(item)
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """Whether pytest leaves the test out, for its skip or skipif, or xfail(run=False).
+
+    A condition that cannot be evaluated says no: pytest tells of it when it is that test's turn.
+    """
+    if item.get_closest_marker("skip") is not None:
+        return True
+    try:
+        if _pytest.skipping.evaluate_skip_marks(item) is not None:
+            return True
+        expected = _pytest.skipping.evaluate_xfail_marks(item)
+    except (Exception, pytest.fail.Exception):
+        return False
+    return expected is not None and not expected.run and not item.config.getoption("runxfail", False)
 
 
 def isolation_of(item: pytest.Item, default: str) -> str:

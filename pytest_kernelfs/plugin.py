@@ -192,6 +192,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     from pytest_kernelfs.report.results import forget_attempt
 
     forget_attempt(item)
+    if RESOURCES in item.stash:
+        del item.stash[RESOURCES]  # an earlier attempt's, whose machine is gone
     if not item.config.getoption("setupplan", False):
         _needs(item.config).settle(item)
 
@@ -292,12 +294,12 @@ def _means_our_kernel(metafunc: pytest.Metafunc) -> bool:
 
 def _wants_machine(item: pytest.Item) -> tuple[Candidate, MachineSpec] | None:
     """Kernel and size of the machine that a test will ask for, if it is to have one of its own."""
-    if "vm" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("skip"):
+    if "vm" not in getattr(item, "fixturenames", ()):
         return None
-    from pytest_kernelfs.markers import isolation_of, machine_spec_of
+    from pytest_kernelfs.markers import is_left_out, isolation_of, machine_spec_of
     from pytest_kernelfs.needs.items import is_unmet
 
-    if is_unmet(item):
+    if is_unmet(item) or is_left_out(item):
         return None
     run = item.config.stash[RUN]
     candidate = _candidate(item)

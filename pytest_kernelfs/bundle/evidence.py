@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_kernelfs.errors import GuestTimeout, KernelPanic
-from pytest_kernelfs.guest import bundle
+from pytest_kernelfs.guest import bundle, versions
 from pytest_kernelfs.machines.vm import VM
 
 # All of it. An idle machine is through after less than a second, emulated too.
@@ -28,6 +28,7 @@ _LEAST_S = 0.5
 # As sched_show_task() prints a task: "task:sync state:D stack:0 pid:88 tgid:88 ppid:1 …" (5.10 and newer).
 _TASK = re.compile(r"task:(?P<comm>.{1,16}?)\s+state:D\s.*?\bpid:\s*(?P<pid>\d+)")
 
+TOOLS = "tools.txt"
 DESCRIPTIONS = {
     "failure.txt": "the failure as pytest shows it",
     "console.log": "the serial console since this machine started, with what sysrq printed",
@@ -43,7 +44,8 @@ DESCRIPTIONS = {
     "disks.txt": "disk statistics, block devices and what backs them",
     "system.txt": "version, command line, load, pressure, taint, locks, modules, interrupts",
     "kernel-config.txt": "what the kernel was built with",
-    "tools.txt": "versions of the tools in the guest and of those that ran it",
+    TOOLS: "versions of the tools in the machine and of those that ran it",
+    "measurements.json": "all samples of what was measured",
     "host.txt": "the host and the run",
 }
 
@@ -63,14 +65,23 @@ class Evidence:
     seconds: float = 0.0
 
 
-def gather(vm: VM, deadline: float = DEADLINE_S, *, failed: bool = True) -> Evidence:
+def gather(
+    vm: VM,
+    deadline: float = DEADLINE_S,
+    *,
+    failed: bool = True,
+    programs: Sequence[tuple[str, str]] = (),
+) -> Evidence:
     """All that can be had within so many seconds; what cannot is a problem in the result, never an error.
 
     After a test that ``failed``, a guest that does not answer is asked no more: its teardown would wait, too.
+    ``programs`` of a machine that has its own are asked for their versions: each with the option for that.
     """
     start = time.monotonic()
     evidence = Evidence()
     failure = _from_guest(vm, evidence)
+    if programs and failure is None:
+        _attempt(evidence, TOOLS, lambda: _versions(vm, programs))
     if failed and isinstance(failure, GuestTimeout):
         vm.give_up()
     if isinstance(failure, KernelPanic):
@@ -124,6 +135,11 @@ def _attempt(evidence: Evidence, name: str, read: Callable[[], str]) -> None:
         evidence.files[name] = read()
     except Exception as error:
         evidence.problems[name] = _first_line(error)
+
+
+def _versions(vm: VM, programs: Sequence[tuple[str, str]]) -> str:
+    asked = [list(program) for program in programs]
+    return str(vm.machine.call(versions.told, asked, _GUEST_S, timeout=_CALL_S))
 
 
 def _config(vm: VM) -> str:

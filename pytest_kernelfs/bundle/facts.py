@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
 from pytest_kernelfs import __version__, tools
 from pytest_kernelfs.errors import KernelfsError
+from pytest_kernelfs.guest.versions import version_of
 
 if TYPE_CHECKING:
     from pytest_kernelfs.run import Run
 
-# Those whose version matters to what a test sees, and how each is asked for it.
-_VERSIONS = (
-    ("qemu-system-x86_64", "--version"),
+# Those in machines whose version matters to what a test sees, and how each is asked for it.
+PROGRAMS = (
     ("mkfs.xfs", "-V"),
     ("mke2fs", "-V"),
     ("mkfs.btrfs", "--version"),
@@ -28,12 +27,12 @@ _VERSIONS = (
     ("ip", "-V"),
     ("kmod", "--version"),
 )
-_TIMEOUT_S = 3.0
+_ON_HOST = (("qemu-system-x86_64", "--version"), *PROGRAMS)
 
 
 @cache
 def tool_versions() -> str:
-    """A line for each tool. The guest's are the host's own, copied, so that nobody in the guest is asked."""
+    """A line for each tool of this host: lifted machines have copies of them."""
     import execnet
     import pytest
 
@@ -43,26 +42,12 @@ def tool_versions() -> str:
         f"execnet: {execnet.__version__}",
         f"pytest-kernelfs: {__version__}",
     ]
-    return "\n".join([*lines, *(f"{name}: {_version(name, flag)}" for name, flag in _VERSIONS)]) + "\n"
+    return "\n".join([*lines, *(f"{name}: {_version(name, flag)}" for name, flag in _ON_HOST)]) + "\n"
 
 
 def _version(name: str, flag: str) -> str:
     path = tools.find(name)
-    if path is None:
-        return "not on this host"
-    try:
-        done = subprocess.run(
-            [str(path), flag],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{path} (does not tell: {error})"
-    printed = (done.stdout + done.stderr).strip().splitlines()
-    return f"{path} {printed[0] if printed and not done.returncode else '(does not tell)'}"
+    return version_of(str(path), flag) if path is not None else "not on this host"
 
 
 def host_facts(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_kernelfs.bundle import facts, folder, index
-from pytest_kernelfs.bundle.evidence import Evidence, gather
+from pytest_kernelfs.bundle.evidence import TOOLS, Evidence, gather
 from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.fixtures.machines import RESOURCES, RUN
 from pytest_kernelfs.markers import machine_spec_of
 from pytest_kernelfs.news import tell
-from pytest_kernelfs.report.results import ARTIFACTS_PROPERTY, KERNEL_PROPERTY, verdict_of, without_kernel
+from pytest_kernelfs.report.results import (
+    ARTIFACTS_PROPERTY,
+    KERNEL_PROPERTY,
+    MEASUREMENT_PROPERTY,
+    verdict_of,
+    without_kernel,
+)
+from pytest_kernelfs.report.verdicts import parts_of
 
 if TYPE_CHECKING:
     from pytest_kernelfs.machines.vm import VM
@@ -43,7 +51,7 @@ def gathered_on_failure(item: pytest.Item) -> Iterator[None]:
     except Exception:
         kept = item.stash.get(_KEPT, None)
         if _keeps(item) != "never" and (kept is None or not kept.of_failure):
-            item.stash[_EVIDENCE] = gather(item.stash[RESOURCES].vm)
+            item.stash[_EVIDENCE] = gather(item.stash[RESOURCES].vm, programs=_programs(item))
         raise
 
 
@@ -94,11 +102,14 @@ def _write(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     run = item.config.stash[RUN]
     resources = item.stash[RESOURCES]
     folder.ignore_in_git(_root(item))
-    evidence = item.stash.get(_EVIDENCE, None) or gather(resources.vm, failed=report.failed)
+    evidence = item.stash.get(_EVIDENCE, None) or gather(
+        resources.vm, failed=report.failed, programs=_programs(item)
+    )
     kernel = dict(item.user_properties).get(KERNEL_PROPERTY) or str(resources.vm.kernel.version)
     test = without_kernel(item.nodeid, str(kernel))
     files = dict(evidence.files)
-    files["tools.txt"] = facts.tool_versions()
+    files[TOOLS] = _tools(files.get(TOOLS, ""), lifted=not _programs(item))
+    files["measurements.json"] = _measurements(item)
     files["host.txt"] = facts.host_facts(run)
     files["failure.txt"] = _failure(report)
     files = {name: text for name, text in files.items() if text}
@@ -121,7 +132,10 @@ def _write(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
 def _in_short(excinfo: pytest.ExceptionInfo[BaseException] | None) -> str:
     if excinfo is None:
         return ""
-    return str(excinfo.value) if isinstance(excinfo.value, KernelfsError) else excinfo.exconly()
+    parts = parts_of(excinfo.value)
+    if any(not isinstance(part, KernelfsError) for part in parts):
+        return excinfo.exconly()
+    return "\n".join(str(part) for part in parts)
 
 
 def _failure(report: pytest.TestReport) -> str:
@@ -137,9 +151,31 @@ def _kernel(vm: VM) -> str:
 
 
 def _machine(item: pytest.Item) -> str:
-    spec = machine_spec_of(item, item.config.stash[RUN].machine_spec)
+    """What it was given; one that ran before has a size of its own, a checkpoint's that of the run."""
+    run = item.config.stash[RUN]
+    if run.provider.own_kernel() is not None:
+        return run.provider.describe()
+    kept = getattr(item, "funcargs", {}).get("checkpoint") is not None
+    spec = run.machine_spec if kept else machine_spec_of(item, run.machine_spec)
     more = f", boot parameters {spec.boot_parameters!r}" if spec.boot_parameters else ""
     return f"memory {spec.memory >> 20}M, cpus {spec.cpus}{more}"
+
+
+def _programs(item: pytest.Item) -> tuple[tuple[str, str], ...]:
+    """The programs to ask for their versions in the machine: none where it has copies of this host's."""
+    return () if item.config.stash[RUN].provider.userland() == "" else facts.PROGRAMS
+
+
+def _tools(in_machine: str, *, lifted: bool) -> str:
+    if lifted:
+        return facts.tool_versions()
+    own = in_machine or "unknown: see the index for what was not collected\n"
+    return f"in the machine:\n{own}\non this host:\n{facts.tool_versions()}"
+
+
+def _measurements(item: pytest.Item) -> str:
+    found = [value for name, value in item.user_properties if name == MEASUREMENT_PROPERTY]
+    return json.dumps(found, indent=1) + "\n" if found else ""
 
 
 def _keeps(item: pytest.Item) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, final
 import pytest
 
 from pytest_kernelfs.errors import KernelfsError, NeedUnmet, UsageError
+from pytest_kernelfs.markers import is_left_out
 from pytest_kernelfs.needs import files
 from pytest_kernelfs.needs.need import Need, parse
 
@@ -163,4 +164,4 @@ class Needs:
 
 
 def _is_out(item: pytest.Item) -> bool:
-    return is_unmet(item) or item.get_closest_marker("skip") is not None
+    return is_unmet(item) or is_left_out(item)

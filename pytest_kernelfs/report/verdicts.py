@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import _pytest
@@ -44,23 +45,50 @@ def _says_all(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
 
 
 def judge(report: pytest.TestReport, error: BaseException, *, require: bool) -> None:
-    """Attach the verdict to a report of a phase that ended in an error of ours.
+    """Attach the verdict to a report of a phase that ended in an error of ours, or in several.
 
     What the provider cannot do skips the test, unless the run demands (``require``) that needs be met.
+    Where several fixtures fail as they are taken down, one failure of the kernel is enough to fail the test.
     """
-    if not isinstance(error, KernelfsError) or not report.failed:
+    parts = parts_of(error)
+    ours = [part for part in parts if isinstance(part, KernelfsError)]
+    if not ours or not report.failed:
         return
-    if isinstance(error, Unsupported) and not require:
+    if all(isinstance(part, Unsupported) for part in parts) and not require:
         report.outcome = "skipped"
         path, line, _ = report.location
-        report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {'; '.join(map(str, ours))}")
         return
-    if isinstance(error, _ERRORS):
-        report.kernelfs_verdict = "error"  # type: ignore[attr-defined]
-    elif isinstance(error, _FAILURES) or report.when == "call":
-        report.kernelfs_verdict = "failed"  # type: ignore[attr-defined]
-    if not _passes_through_users_code(error):
+    verdict = _verdict(ours, str(report.when))
+    if verdict:
+        report.kernelfs_verdict = verdict  # type: ignore[attr-defined]
+    if len(parts) > 1 and len(ours) == len(parts):
+        report.longrepr = "\n\n".join(_located(part) for part in ours)
+    elif len(parts) == 1 and _call_in_users_code(error) is None:
         report.longrepr = str(error)
+
+
+def parts_of(error: BaseException) -> list[BaseException]:
+    """The error; or those that it groups, as when several fixtures fail while they are taken down."""
+    grouped = getattr(error, "exceptions", None)
+    if isinstance(error, KernelfsError) or not isinstance(grouped, tuple):
+        return [error]
+    return [part for inner in grouped for part in parts_of(inner)]
+
+
+def _verdict(ours: Sequence[KernelfsError], phase: str) -> str:
+    """What the errors mean; empty if it is for pytest to say."""
+    if any(isinstance(error, _FAILURES) for error in ours):
+        return "failed"
+    if any(isinstance(error, _ERRORS) for error in ours):
+        return "error"
+    return "failed" if phase == "call" else ""
+
+
+def _located(error: KernelfsError) -> str:
+    """The error's text, under the place in the user's code that led to it, if there is one."""
+    place = _call_in_users_code(error)
+    return f"{place}: {error}" if place else str(error)
 
 
 def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
@@ -75,20 +103,21 @@ def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, 
     return None
 
 
-def _passes_through_users_code(error: BaseException) -> bool:
-    """Whether a traceback could show where the user's code called ours.
+def _call_in_users_code(error: BaseException) -> str | None:
+    """The "path:line" in the user's code from which ours was called, if a traceback could show one.
 
     What comes after our own frames is ours, or a library's that we use.
     """
+    place = None
     trace = error.__traceback__
     while trace is not None:
         path = Path(trace.tb_frame.f_code.co_filename)
         if _is_ours(path):
-            return False
+            break
         if not any(path.is_relative_to(folder) for folder in _PYTEST):
-            return True
+            place = f"{path}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return False
+    return place
 
 
 def _is_ours(path: Path) -> bool:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from pytest_kernelfs.errors import GuestTimeout
+from pytest_kernelfs.kernels import Kernel
+from pytest_kernelfs.machines.vm import VM
+
+from . import fakes
 from .conftest import Runner
 
 ONE = ("--kernel", "6.1")
@@ -177,3 +183,84 @@ def test_a_wrong_choice_is_told(run: Runner) -> None:
     result = run(TESTS, "--kernelfs-keep", "sometimes")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --kernelfs-keep: 'sometimes' is none of never, failed, always"])
+
+
+def test_what_was_measured_is_kept(run: Runner, pytester: pytest.Pytester) -> None:
+    source = """
+        from pytest_kernelfs.measure import Measurement
+
+        def test_bad(vm, record_measurement):
+            record_measurement(Measurement.of("umount", "s", [0.5, 0.25]))
+            assert 0
+        """
+    run(source, *ONE)
+    (folder,) = kept(pytester).values()
+    (measured,) = json.loads((folder / "measurements.json").read_text())
+    assert (measured["name"], measured["samples"]) == ("umount", [0.5, 0.25])
+    assert "measurements.json" in (folder / "index.md").read_text()
+
+
+def test_a_machine_with_programs_of_its_own_is_asked_for_their_versions(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        def test_bad(vm):
+            vm.machine.answers["told"] = "mkfs.xfs: /sbin/mkfs.xfs version 9\\n"
+            assert 0
+        """
+    run(source, *ONE)
+    (folder,) = kept(pytester).values()
+    assert "version 9" not in (folder / "tools.txt").read_text()
+    monkeypatch.setattr(fakes.FakeProvider, "userland", lambda _: None)
+    run(source, *ONE)
+    text = (folder / "tools.txt").read_text()
+    assert text.startswith("in the machine:\nmkfs.xfs: /sbin/mkfs.xfs version 9\n\non this host:\npython: ")
+
+
+def test_a_machine_that_ran_before_has_no_size_of_ours(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import pytest\n@pytest.mark.vm(memory='2G')\ndef test_bad(vm): assert 0"
+    run(source, *ONE)
+    (folder,) = kept(pytester).values()
+    assert "- machine: memory 2048M, cpus 1\n" in (folder / "index.md").read_text()
+    own = fakes.candidate("6.1.176")
+    kernel = Kernel(own.version, own.release, "fake", own.checksum, None)
+    monkeypatch.setattr(fakes.FakeProvider, "own_kernel", lambda _: kernel)
+    run(source)
+    (folder,) = kept(pytester).values()
+    assert "- machine: fake machines\n" in (folder / "index.md").read_text()
+
+
+def test_a_set_up_that_fails_on_a_shared_machine_is_kept(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = VM.begin_test, []
+
+    def begin_second(vm: VM, test: str) -> None:
+        begun.append(test)
+        if len(begun) == 2:
+            raise GuestTimeout("the guest did not answer")
+        begin(vm, test)
+
+    monkeypatch.setattr(VM, "begin_test", begin_second)
+    source = "def test_a(vm): pass\ndef test_b(vm): pass"
+    run(source, *ONE, "--kernelfs-isolation", "module").assert_outcomes(passed=1, failed=1)
+    assert indexes(pytester) == ["# failed: test_it.py::test_b"]
+
+
+def test_an_attempt_without_a_machine_leaves_the_artifacts_of_the_one_before(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(fakes.BROKEN, "")  # so that it is put back
+    source = f"""
+        import os
+
+        def test_bad(vm):
+            os.environ[{fakes.BROKEN!r}] = "6.1.176"
+            assert 0, "so it is"
+        """
+    again = ("-p", "pytest_rerunfailures", "--reruns", "1")
+    run(source, *ONE, *again).assert_outcomes(errors=1)
+    (folder,) = kept(pytester).values()
+    assert "so it is" in (folder / "index.md").read_text()

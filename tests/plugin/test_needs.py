@@ -62,9 +62,32 @@ def test_nothing_is_probed_for_a_test_that_files_rule_out(run: Runner) -> None:
         @pytest.mark.skipif("True", reason="never")
         @pytest.mark.kernel_needs("overlay:index")
         def test_skipif(vm): pass
+
+        @pytest.mark.xfail(run=False)
+        @pytest.mark.kernel_needs("overlay:index")
+        def test_not_run(vm): pass
         """
-    run(source, *ONE).assert_outcomes(skipped=4)
+    run(source, *ONE).assert_outcomes(skipped=4, xfailed=1)
     assert run.events("start") == []
+    source += "\n        def test_plain(vm): pass"
+    run(source, *ONE).assert_outcomes(passed=1, skipped=4, xfailed=1)
+    assert run.events("probe") == []
+    assert run.events("start") == ["6.1.176"]
+    run(source, *ONE, "--runxfail").assert_outcomes(passed=2, skipped=4)
+    assert [event.split()[-1] for event in run.events("probe")] == ["overlay:index"]
+
+
+def test_a_condition_that_cannot_be_evaluated_is_pytests_to_tell(run: Runner) -> None:
+    source = """
+        import pytest
+
+        @pytest.mark.skipif("no_such_name", reason="who knows")
+        @pytest.mark.kernel_needs("overlay:index")
+        def test_x(vm): pass
+        """
+    result = run(source, *ONE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*Error evaluating 'skipif' condition*"])
 
 
 def test_a_probed_need_is_settled_before_the_tests_own_machine(run: Runner) -> None:

@@ -58,6 +58,46 @@ def test_it_depends_on_whose_fault_it_is(
     result.stdout.no_fnmatch_line(f"=* {'ERRORS' if section == 'FAILURES' else 'FAILURES'} =*")
 
 
+SEVERAL_IN_TEARDOWN = """
+import pytest
+
+@pytest.fixture
+def first(vm):
+    yield
+    vm.run({first!r}, check=True)
+
+@pytest.fixture
+def second(vm, first, kernelfs_resources):
+    kernelfs_resources.findings += {findings!r}
+    yield
+    {second}
+
+def test_x(second): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("findings", "second", "outcomes"),
+    [
+        (["the file system is damaged"], "vm.run('fail', check=True)", {"passed": 1, "failed": 1}),
+        (["the file system is damaged"], "raise RuntimeError('no')", {"passed": 1, "failed": 1}),
+        ([], "vm.run('lost', check=True)", {"passed": 1, "errors": 1}),
+        ([], "raise RuntimeError('no')", {"passed": 1, "errors": 1}),
+    ],
+)
+def test_of_several_failures_in_a_teardown_the_kernels_counts(
+    run: Runner, findings: list[str], second: str, outcomes: dict[str, int]
+) -> None:
+    result = run(SEVERAL_IN_TEARDOWN.format(first="fail", second=second, findings=findings), *ONE)
+    result.assert_outcomes(**outcomes)
+    shown = str(result.stdout)
+    if "RuntimeError" not in second:
+        assert "Traceback" not in shown
+        assert "test_it.py:" in shown
+    for finding in findings:
+        assert finding in shown
+
+
 def test_an_assertion_is_a_failure_as_ever(run: Runner) -> None:
     result = run("def test_x(vm): assert vm.run('x').rc == 5", *ONE)
     result.assert_outcomes(failed=1)
