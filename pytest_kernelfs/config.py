@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_kernelfs.cache import default_root
 from pytest_kernelfs.errors import UsageError
 from pytest_kernelfs.providers import DEFAULT, HYPERVISORS, ProviderOptions, refuse_unused
 from pytest_kernelfs.sizes import format_size, parse_size
@@ -272,10 +273,10 @@ def _made_of(
         if values["kernelfs_max_vms"].text == "auto"
         else values["kernelfs_max_vms"].count(MOST_VMS),
         boot_timeout=values["kernelfs_boot_timeout"].seconds(),
-        cache_root=_cache_root(values["kernelfs_cache"].text),
+        cache_root=values["kernelfs_cache"].path(root) or default_root(),
         cache_size=parse_size(values["kernelfs_cache_size"].text, "--kernelfs-cache-size"),
         debian_mirror=values["kernelfs_debian_mirror"].text or None,
-        debian_keyring=Path(keyring) if (keyring := values["kernelfs_debian_keyring"].text) else None,
+        debian_keyring=values["kernelfs_debian_keyring"].path(root),
         flavour=values["kernelfs_flavour"].one_of(FLAVOURS),
         offline=offline,
         keep=values["kernelfs_keep"].one_of(KEEPS),
@@ -319,14 +320,6 @@ def _shares(config: pytest.Config) -> tuple[str, ...]:
     return tuple(
         typed or (str(config.rootpath / Path(text).expanduser()) for text in config.getini("kernelfs_share"))
     )
-
-
-def _cache_root(text: str) -> Path:
-    if text:
-        return Path(text).expanduser().absolute()
-    from pytest_kernelfs.cache import default_root
-
-    return default_root()
 
 
 def _of_run(option: Option, config: pytest.Config) -> _Value:

@@ -76,4 +76,5 @@ def main(
 ) -> None:
     """Prepare a host for tests on real kernels, run commands on them, and look after what they leave."""
     cache = Cache(cache_root.expanduser().absolute())
-    context.obj = KernelSettings(cache, debian_mirror=debian_mirror, debian_keyring=debian_keyring)
+    keyring = None if debian_keyring is None else debian_keyring.expanduser()
+    context.obj = KernelSettings(cache, debian_mirror=debian_mirror, debian_keyring=keyring)

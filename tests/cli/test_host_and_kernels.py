@@ -255,6 +255,15 @@ def test_kernels_fetch_names_the_image(kernelfs: Kernelfs, shelf: Shelf, tmp_pat
     assert (shelf.settings[0].flavour, shelf.settings[0].debian_mirror) == ("rt", mirror)
 
 
+def test_a_keyring_may_be_below_the_home_folder(
+    kernelfs: Kernelfs, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shelf.offer("6.1.176")
+    kernelfs("--debian-keyring", "~/lab.gpg", "kernels", "fetch", "6.1.176")
+    assert shelf.settings[0].debian_keyring == tmp_path / "lab.gpg"
+
+
 def test_kernels_fetch_of_nonsense_is_wrong_usage(kernelfs: Kernelfs) -> None:
     result = kernelfs("kernels", "fetch", "nonsense")
     assert result.exit_code == 4

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from pytest_kernelfs import config as configuration
+from pytest_kernelfs import plugin
 
 from .conftest import Runner
 
@@ -107,6 +112,49 @@ def test_the_network_may_be_used_unless_it_is_forbidden(run: Runner) -> None:
 def test_the_cache_can_be_moved(run: Runner, pytester: pytest.Pytester) -> None:
     result = run(TEST, "--kernelfs-cache", "elsewhere")
     result.stdout.fnmatch_lines([f"kernelfs: cache {pytester.path}/elsewhere"])
+
+
+@pytest.fixture
+def below(run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder below the root folder, which pytest is started from."""
+    for name in ("KERNELFS_CACHE", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name)
+    folder = pytester.mkdir("below")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def read(pytester: pytest.Pytester, *arguments: str) -> configuration.Config:
+    pytester.plugins = [plugin]
+    return configuration.read(pytester.parseconfig(*arguments))
+
+
+def test_paths_of_the_ini_file_are_below_the_root_folder(pytester: pytest.Pytester, below: Path) -> None:
+    pytester.makeini("[pytest]\nkernelfs_cache = cache\nkernelfs_debian_keyring = lab.gpg\n")
+    config = read(pytester)
+    assert config.cache_root == pytester.path / "cache"
+    assert config.debian_keyring == pytester.path / "lab.gpg"
+    config = read(pytester, "--kernelfs-cache=cache", "--kernelfs-debian-keyring=lab.gpg")
+    assert config.cache_root == below / "cache"
+    assert config.debian_keyring == below / "lab.gpg"
+
+
+def test_paths_may_be_below_the_home_folder(
+    pytester: pytest.Pytester, below: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pytester.makeini("[pytest]\nkernelfs_cache = ~/cache\nkernelfs_debian_keyring = ~/lab.gpg\n")
+    config = read(pytester)
+    assert (config.cache_root, config.debian_keyring) == (tmp_path / "cache", tmp_path / "lab.gpg")
+
+
+def test_without_a_path_the_cache_is_the_users(
+    pytester: pytest.Pytester, below: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pytester.makeini("[pytest]\nkernelfs_cache =\nkernelfs_debian_keyring =\n")
+    config = read(pytester)
+    assert (config.cache_root, config.debian_keyring) == (tmp_path / "kernelfs", None)
 
 
 def test_an_ini_file_that_a_path_hides_from_pytest_is_told(
