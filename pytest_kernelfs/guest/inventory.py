@@ -16,6 +16,7 @@ _NAMED_NAMESPACES = "/run/netns/"
 _SYSTEMD_MOUNTS = ("/run/credentials/", "/run/systemd/", "/run/user/")
 # Where tests mount, and have files, on a machine that others use, too: what is elsewhere is not theirs.
 _PLACES = ("/run/kernelfs/", "/mnt/", "/tmp/")
+_MOUNTINFO = "/proc/self/mountinfo"
 _BLOCK = "/sys/block"
 _SWAPS = "/proc/swaps"
 _NULL_BLK = "/sys/kernel/config/nullb"
@@ -44,17 +45,44 @@ def state() -> State:
 
 def _mounts() -> list[tuple[str, str, str]]:
     """(mount point, type, source) of each mount in our namespace; escapes such as \\040 are left in."""
+    with open(_MOUNTINFO, errors="replace") as file:
+        lines = [line.partition(" - ") for line in file]
+    rows = [(head.split(), tail.split()[:2]) for head, _, tail in lines]
+    visible = _on_fresh_places([head for head, _ in rows])
     found = []
-    with open("/proc/self/mountinfo", errors="replace") as file:
-        for line in file:
-            head, _, tail = line.partition(" - ")
-            point = head.split()[4]
-            fstype, source = tail.split()[:2]
-            if journal.is_kept() and not (point + "/").startswith(_PLACES):
-                continue
-            if point not in _AUTOMOUNTS and not point.startswith((_NAMED_NAMESPACES, *_SYSTEMD_MOUNTS)):
-                found.append((point, fstype, source))
+    for head, (fstype, source) in rows:
+        point = head[4]
+        if journal.is_kept() and not (point + "/").startswith(_PLACES):
+            continue
+        if visible is not None and head[0] not in visible:
+            continue  # mounted by others meanwhile, below what our own tmpfs covers
+        if point not in _AUTOMOUNTS and not point.startswith((_NAMED_NAMESPACES, *_SYSTEMD_MOUNTS)):
+            found.append((point, fstype, source))
     return found
+
+
+def _on_fresh_places(rows: list[list[str]]) -> set[str] | None:
+    """The ids of the mounts that stand on the tmpfs that tests have at /tmp and the like.
+
+    ``rows`` are as in mountinfo: id, parent, device, root, mount point. None where tests have none of these.
+    """
+    if not _has_fresh_places():
+        return None
+    fresh = {
+        (target, f"{os.major(device)}:{os.minor(device)}")
+        for kind, target, device in (entry[:3] for entry in journal.entries() if entry[0] == "place")
+    }
+    found = {row[0] for row in rows if (row[4], row[2]) in fresh}
+    while True:
+        more = {row[0] for row in rows if row[1] in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def _has_fresh_places() -> bool:
+    """Whether tests have a mount namespace to themselves."""
+    return journal.is_kept() and "/tmp" in journal.noted("place")
 
 
 def _block_devices() -> list[str]:
@@ -84,7 +112,7 @@ def _places_of_files() -> tuple[str, ...]:
     """
     if not journal.is_kept():
         return ("",)
-    return () if "/tmp" in journal.noted("place") else _PLACES
+    return () if _has_fresh_places() else _PLACES
 
 
 def _null_blk_devices() -> list[str]:

@@ -177,7 +177,7 @@ def _with_stack(plan: Plan, room: int, call: Callable[[str], None]) -> None:
     folder = _short_folder()
     try:
         links = [f"{folder}/{_short(number)}" for number in range(len(paths))]
-        for path, link in zip(paths, links):  # noqa: B905  (strict= is not in Python 3.7)
+        for path, link in zip(paths, links):  # noqa: B905  (strict= is not in Python 3.9)
             os.symlink(path, link)
         call(_stacked(links[: len(plan.lower)], links[len(plan.lower) :]))
     finally:

@@ -113,3 +113,30 @@ def test_on_a_machine_that_others_use_only_what_is_of_tests_counts(
     loops = [name.split(" on ")[1] for name in found if name.startswith("loop device: ")]
     assert all(path.startswith(inventory._PLACES) for path in loops)
     assert not [name for name in found if name.startswith("file system still")]
+
+
+HIDDEN = """\
+64 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+80 64 0:50 / /tmp rw - tmpfs tmpfs rw
+81 64 0:51 / /mnt rw - tmpfs tmpfs rw
+90 64 8:2 / /tmp/x/sub rw master:21 - ext4 /dev/sdb1 rw
+91 90 8:3 / /tmp/x/sub/deeper rw master:22 - ext4 /dev/sdc1 rw
+92 81 8:4 / /mnt/mine rw - xfs /dev/loop1 rw
+93 92 8:5 / /mnt/mine/inner rw - tmpfs none rw
+"""
+
+
+def test_what_others_mount_below_what_our_own_tmpfs_covers_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mountinfo").write_text(HIDDEN)
+    monkeypatch.setattr(inventory, "_MOUNTINFO", f"{tmp_path}/mountinfo")
+    everything = [row[0] for row in inventory._mounts()]
+    assert "/tmp/x/sub" in everything
+    places = [("place", "/tmp", os.makedev(0, 50)), ("place", "/mnt", os.makedev(0, 51))]
+    monkeypatch.setattr(journal, "is_kept", lambda: True)
+    monkeypatch.setattr(journal, "entries", lambda: places)
+    assert [row[0] for row in inventory._mounts()] == ["/tmp", "/mnt", "/mnt/mine", "/mnt/mine/inner"]
+    # Without a namespace to themselves tests share these places with others.
+    monkeypatch.setattr(journal, "entries", lambda: places[1:])
+    assert "/tmp/x/sub/deeper" in [row[0] for row in inventory._mounts()]

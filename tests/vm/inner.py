@@ -21,6 +21,18 @@ _INSTALLED = "kernelfs" in {point.name for point in entry_points(group="pytest11
 _PLUGIN = [] if _INSTALLED else ["-p", "pytest_kernelfs.plugin"]
 
 
+def copy_entries(source: Path, target: Path) -> None:
+    """What a folder of a cache has, without what others are making in it just now.
+
+    Links: the files are many and large, and nobody changes them in place.
+    """
+
+    def unfinished(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name.startswith(".")] if Path(folder) == source else []
+
+    shutil.copytree(source, target, copy_function=os.link, symlinks=True, ignore=unfinished)
+
+
 def hear_signals() -> None:
     """To be called in a child: what a shell starts in the background, or nohup, is told to ignore these."""
     for one in (signal.SIGINT, signal.SIGHUP):
@@ -39,8 +51,7 @@ class InnerRun:
         self.cache.mkdir()
         for part in _PARTS:
             if (outer_cache / part).is_dir():
-                # Links: the files are many and large, and nobody changes them in place.
-                shutil.copytree(outer_cache / part, self.cache / part, copy_function=os.link, symlinks=True)
+                copy_entries(outer_cache / part, self.cache / part)
         self.target = folder / "test_inner.py"
         self._release = release
         self._inside = inside

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from pytest_kernelfs import VM, AssertNoDyingCgroups, Cgroup, CgroupFactory, Kernel, Xfs
 from pytest_kernelfs.guest import dying
+from pytest_kernelfs.machines.machine import Machine
 
 NUMBER = 20
 
@@ -52,26 +54,26 @@ def test_zombies_are_told(
     assert assert_no_dying_cgroups().total == 0
 
 
-# Kernel -> dying cgroups that tests have left on the machine that they share.
-_left: Counter[str] = Counter()
-
-
-@pytest.mark.isolation("module")
+@pytest.mark.isolation("class")
 @pytest.mark.kernel(">=6.12,<6.13")
-@pytest.mark.parametrize("number", [2, 3])
-def test_what_another_test_left_is_not_counted(
-    vm: VM, cgroup: Cgroup, assert_no_dying_cgroups: AssertNoDyingCgroups, number: int
-) -> None:
-    """Whichever comes second begins with those of the first, which nobody takes away."""
-    before = _left[vm.kernel.release]
-    run = assert_no_dying_cgroups()
-    assert (run.total, run.before) == (0, before)
-    place = f"/run/zombies-{number}"
-    assert vm.guest(dying.make, 2, cgroup.path, number, "zombie", place, 0)["dying"] == number
-    # And the one that they are in, when that is removed.
-    _left[vm.kernel.release] += number + 1
-    run = assert_no_dying_cgroups(at_most=number, within=0)
-    assert (run.total, run.before, run.counts[0].dying) == (number, before, before + number)
+class TestOnASharedMachine:
+    """Whichever comes second begins with what the first left, which nobody takes away."""
+
+    left: ClassVar[WeakKeyDictionary[Machine, int]] = WeakKeyDictionary()
+
+    @pytest.mark.parametrize("number", [2, 3])
+    def test_what_another_test_left_is_not_counted(
+        self, vm: VM, cgroup: Cgroup, assert_no_dying_cgroups: AssertNoDyingCgroups, number: int
+    ) -> None:
+        before = self.left.get(vm.machine, 0)
+        run = assert_no_dying_cgroups()
+        assert (run.total, run.before) == (0, before)
+        place = f"/run/zombies-{number}"
+        assert vm.guest(dying.make, 2, cgroup.path, number, "zombie", place, 0)["dying"] == number
+        # And the one that they are in, when that is removed.
+        self.left[vm.machine] = before + number + 1
+        run = assert_no_dying_cgroups(at_most=number, within=0)
+        assert (run.total, run.before, run.counts[0].dying) == (number, before, before + number)
 
 
 @pytest.mark.kernel("<6.13")

@@ -12,10 +12,11 @@ from tests.vm.inner import InnerRun
 _FOLDER = Path(__file__).parents[2] / "examples"
 _PATIENCE_S = 1800.0  # against a hang alone: how long an example takes is the host's matter
 
-# Those that no other test runs.
+# What some show of each kernel is tested elsewhere; other providers run overlay_umount on the newest.
 EXAMPLES = [
     *("container_health", "network_stalls"),
-    # What it shows of each kernel is tested elsewhere.
+    pytest.param("overlay_umount", marks=pytest.mark.kernel("<7.0")),
+    pytest.param("checkpoint", marks=pytest.mark.kernel(">=7.0")),
     pytest.param("storage_backends", marks=pytest.mark.kernel(">=7.0")),
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -19,7 +18,7 @@ from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.fixtures.machines import RUN
 from pytest_kernelfs.machines.vagrant import box
 from pytest_kernelfs.tools import find
-from tests.vm.inner import InnerRun, until
+from tests.vm.inner import InnerRun, copy_entries, until
 from tests.vm.providers.hypervisor import URI, Hypervisor, running
 
 _PROJECT = Path(__file__).parents[3]
@@ -47,7 +46,7 @@ def runs(host: Hypervisor, kernel: Kernel, request: pytest.FixtureRequest) -> It
     box.home_with_box(Cache(outer))
     folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
     run = InnerRun(folder, outer, kernel.release, [*host.inside, "env", f"--chdir={folder}"])
-    shutil.copytree(outer / box.KIND, run.cache / box.KIND, copy_function=os.link, symlinks=True)
+    copy_entries(outer / box.KIND, run.cache / box.KIND)
     yield run
     run.close()
 
