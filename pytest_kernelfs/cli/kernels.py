@@ -10,6 +10,7 @@ from dataclasses import replace
 import click
 
 from pytest_kernelfs.cli.group import main
+from pytest_kernelfs.cli.numbers import Amount
 from pytest_kernelfs.cli.tables import columns
 from pytest_kernelfs.config import FLAVOURS
 from pytest_kernelfs.kernels import Candidate, Kernel, KernelSettings, Resolver
@@ -69,7 +70,7 @@ def fetch_kernels(settings: KernelSettings, specs: Sequence[str]) -> None:
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0),
     default=30,
     show_default=True,
     metavar="DAYS",

@@ -13,6 +13,7 @@ from pytest_kernelfs.cli.attachment import Attachment, Input, has_input
 from pytest_kernelfs.cli.ending import TIME_IS_UP, MachineCommand, complain, exit_code_of, handled, tell
 from pytest_kernelfs.cli.group import main
 from pytest_kernelfs.cli.machines import Machines, Wanted, machine_options
+from pytest_kernelfs.cli.numbers import Amount
 from pytest_kernelfs.errors import GuestTimeout, KernelfsError
 from pytest_kernelfs.guest import attached
 from pytest_kernelfs.kernels import KernelSettings
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Amount(min=0, min_open=True),
     metavar="SECONDS",
     help="Kill the command after so long; what it takes to start the machine does not count.",
 )

@@ -291,6 +291,14 @@ def test_kernels_prune(kernelfs: Kernelfs, shelf: Shelf, arguments: list[str], k
     assert shelf.releases() == kept
 
 
+@pytest.mark.parametrize("days", ["nan", "-1", "long"])
+def test_kernels_prune_takes_a_number_of_days(kernelfs: Kernelfs, shelf: Shelf, days: str) -> None:
+    shelf.put("6.1.176", days_unused=40)
+    result = kernelfs("kernels", "prune", f"--older-than={days}")
+    assert (result.exit_code, shelf.releases()) == (2, ["6.1.176"])
+    assert "Error: Invalid value for '--older-than': " in result.stderr
+
+
 def test_kernels_prune_says_what_it_removed(kernelfs: Kernelfs, shelf: Shelf) -> None:
     shelf.put("6.1.176", days_unused=40)
     would, did = kernelfs("kernels", "prune", "--dry-run"), kernelfs("kernels", "prune")

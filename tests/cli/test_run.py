@@ -103,6 +103,23 @@ def test_when_the_time_is_up_it_is_killed(kernelfs: Kernelfs, provider: LocalPro
     assert result.stderr == "kernelfs: the command did not end within 0.3 s and was killed\n"
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-nan", "0", "-1", "soon"])
+def test_a_time_that_is_none_is_told_before_there_is_a_machine(
+    kernelfs: Kernelfs, provider: LocalProvider, seconds: str
+) -> None:
+    result = kernelfs("run", f"--timeout={seconds}", "true")
+    assert result.exit_code == 125
+    assert "Error: Invalid value for '--timeout': " in result.stderr
+    assert provider.machines == []
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e300"])
+def test_there_may_be_more_time_than_anything_takes(
+    kernelfs: Kernelfs, provider: LocalProvider, seconds: str
+) -> None:
+    assert kernelfs("run", "--timeout", seconds, "exit 3").exit_code == 3
+
+
 def test_a_machine_that_does_not_answer_does_not_hold_it_up(
     kernelfs: Kernelfs, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
