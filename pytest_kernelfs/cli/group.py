@@ -28,22 +28,23 @@ class WrongUsage(Failure):
     exit_code = 4
 
 
+def failure(error: KernelfsError | OSError) -> Failure:
+    """An error as it is shown."""
+    if isinstance(error, OSError):
+        error = InfrastructureError(f"the host refused something that was needed: {error}")
+    return WrongUsage(error) if isinstance(error, UsageError) else Failure(error)
+
+
 class Commands(click.Group):
     """A group whose commands may raise our errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except UsageError as error:
-            raise WrongUsage(error) from error
-        except KernelfsError as error:
-            raise Failure(error) from error
         except BrokenPipeError:
             raise  # the reader has had enough, which click takes quietly
-        except OSError as error:
-            raise Failure(
-                InfrastructureError(f"the host refused something that was needed: {error}")
-            ) from error
+        except (KernelfsError, OSError) as error:
+            raise failure(error) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
-from pytest_kernelfs.cli.group import main
+from pytest_kernelfs.cli.group import failure, main
 from pytest_kernelfs.cli.tables import columns
+from pytest_kernelfs.errors import KernelfsError
 from pytest_kernelfs.kernels import KernelSettings
 
 _LONGEST_COMMAND = 60
+
+Step = Callable[[], Iterable[str]]
+"""Does something; gives a line for each thing it did."""
 
 
 @main.command()
@@ -34,24 +39,53 @@ def gc(settings: KernelSettings, cache_size: str, uris: Sequence[str]) -> None:
     from pytest_kernelfs.guest import tenant
     from pytest_kernelfs.machines.housekeeping import check_allowed, tidy
     from pytest_kernelfs.machines.lease import collect
-    from pytest_kernelfs.machines.libvirt import leftovers as hypervisor
-    from pytest_kernelfs.machines.vagrant import leftovers as vagrant
     from pytest_kernelfs.machines.vagrant import places
     from pytest_kernelfs.sizes import parse_size
 
     limit = parse_size(cache_size, "--cache-size (or KERNELFS_CACHE_SIZE)")
-    check_allowed(settings.cache)
-    removed = [
-        *(f"undid on this host: {what}" for what in tenant.collect()),
-        *places.collect(settings.cache.root),
-        *(line for uri in uris for line in (*hypervisor.collect_at(uri), *vagrant.collect_at(uri))),
-        *collect(settings.cache.root / SCRATCH),
-        *tidy(settings.cache, limit),
+    cache = settings.cache
+    check_allowed(cache)
+    steps: list[Step] = [
+        lambda: [f"undid on this host: {what}" for what in tenant.collect()],
+        lambda: places.collect(cache.root),
+        lambda: collect(cache.root / SCRATCH),
+        lambda: tidy(cache, limit),
+        # A hypervisor may not answer: what is here does not wait for that.
+        *(partial(_collect_at, uri) for uri in uris),
     ]
-    for line in removed:
-        click.echo(line)
-    if not removed:
+    if not _told(steps):
         click.echo("nothing to remove")
+
+
+def _collect_at(uri: str) -> Iterator[str]:
+    from pytest_kernelfs.machines.libvirt import leftovers as hypervisor
+    from pytest_kernelfs.machines.vagrant import leftovers as vagrant
+
+    yield from hypervisor.collect_at(uri)
+    yield from vagrant.collect_at(uri)
+
+
+def _told(steps: Sequence[Step]) -> bool:
+    """Take every step, whatever becomes of the others, and show what it did; tells whether any did anything.
+
+    Raises: the last error of a step; those before it are shown.
+    """
+    lines = 0
+    error: KernelfsError | OSError | None = None
+    for step in steps:
+        try:
+            for line in step():
+                click.echo(line)
+                lines += 1
+        except BrokenPipeError:
+            raise
+        except (KernelfsError, OSError) as another:
+            if error is not None:
+                failure(error).show()
+            error = another
+    if error is not None:
+        raise error
+    return lines > 0
 
 
 @main.command()

@@ -377,6 +377,60 @@ def test_our_errors_are_one_line_and_an_exit_code(
     assert result.stderr.endswith(f"{error}\n")
 
 
+@pytest.fixture
+def hypervisors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes where gc cleaned up; those whose name says so do not answer."""
+    asked: list[str] = []
+
+    def collect_at(uri: str) -> list[str]:
+        asked.append(uri)
+        if "dead" in uri:
+            raise ProviderUnavailable(f"cannot connect to libvirt at {uri}")
+        return [f"ended the domain x at {uri}"]
+
+    def vagrants(uri: str) -> list[str]:
+        return [f"removed the volume y at {uri}"]
+
+    monkeypatch.setattr("pytest_kernelfs.machines.libvirt.leftovers.collect_at", collect_at)
+    monkeypatch.setattr("pytest_kernelfs.machines.vagrant.leftovers.collect_at", vagrants)
+    return asked
+
+
+def test_gc_tells_what_it_did_when_a_hypervisor_does_not_answer(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch, hypervisors: list[str]
+) -> None:
+    monkeypatch.setattr("pytest_kernelfs.guest.tenant.collect", lambda: ["a mount"])
+    monkeypatch.setattr(lease, "collect", lambda _scratch: ["removed /tmp/a"])
+    monkeypatch.setattr(housekeeping, "tidy", lambda _cache, _limit: ["removed /cache/b"])
+    uris = ["dead:///one", "test:///two", "dead:///three"]
+    result = kernelfs("gc", *(f"--libvirt-uri={uri}" for uri in uris))
+    assert result.stdout.splitlines() == [
+        "undid on this host: a mount",
+        "removed /tmp/a",
+        "removed /cache/b",
+        "ended the domain x at test:///two",
+        "removed the volume y at test:///two",
+    ]
+    assert result.stderr.splitlines() == [
+        "kernelfs: error: cannot connect to libvirt at dead:///one",
+        "kernelfs: error: cannot connect to libvirt at dead:///three",
+    ]
+    assert (result.exit_code, hypervisors) == (1, uris)
+
+
+def test_gc_goes_on_with_the_rest_when_a_part_of_it_fails(
+    kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_scratch: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", "/x")
+
+    monkeypatch.setattr(lease, "collect", refuse)
+    monkeypatch.setattr(housekeeping, "tidy", lambda _cache, _limit: ["removed /cache/b"])
+    result = kernelfs("gc")
+    assert (result.exit_code, result.stdout) == (1, "removed /cache/b\n")
+    assert result.stderr.endswith("Permission denied: '/x'\n")
+
+
 def test_ps_lists_machines_with_their_owners(kernelfs: Kernelfs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "running", list)
     assert kernelfs("ps").stderr == "kernelfs: no machine of yours is running\n"
