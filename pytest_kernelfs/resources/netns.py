@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any, final
 
 from pytest_kernelfs.assertions.rtt import budget_of, rtt_under
@@ -160,6 +162,13 @@ class NetnsPair:
     def __repr__(self) -> str:
         return f"<netns pair {self.left!r} {self.right!r}>"
 
+    @property
+    def reversed(self) -> NetnsPair:
+        """The same two the other way round: what it probes, shapes and stalls goes from right to left."""
+        other = copy.copy(self)
+        other.left, other.right = self.right, self.left
+        return other
+
     def netem(self, *, delay: Time = 0, jitter: Time = 0, loss: float | str = 0, rate: Size = 0) -> None:
         """Shape the way from left to right, which each round trip takes once: ``left.netem``."""
         self.left.netem(delay=delay, jitter=jitter, loss=loss, rate=rate)
@@ -177,16 +186,18 @@ class NetnsPair:
         threshold: Time = 0.1,
         patience: Time = 2.0,
         port: int = _CLOSED_PORT,
+        address: str | None = None,
     ) -> RttRun:
         """Probe round trips from left to right.
 
         ``kind`` is "icmp" (echo) or "tcp" (SYN to ``port``, answered by RST if it is closed). A probe is sent
         every ``interval``, by the clock, whether or not the one before was answered. Answers of ``threshold``
-        or more are slow; what is not answered ``patience`` after the last was sent is lost.
+        or more are slow; what is not answered ``patience`` after the last was sent is lost. ``address`` is
+        that of the right end unless another is named, to which the left has a route.
 
         Raises: UsageError, GuestCommandError.
         """
-        plan = _Plan(kind, duration, interval, threshold, patience, port)
+        plan = _Plan(kind, duration, interval, threshold, patience, port, address)
         netem = self._netem
         raw = self.resources.vm.guest(rtt.measure, *self._arguments(plan), timeout=plan.longest)
         return self._keep(plan, raw, netem)
@@ -200,12 +211,13 @@ class NetnsPair:
         threshold: Time = 0.1,
         patience: Time = 2.0,
         port: int = _CLOSED_PORT,
+        address: str | None = None,
     ) -> Iterator[RttWatch]:
         """Probe as ``rtt`` does while the block runs: ``with pair.rtt_watch() as watch``, then ``watch.run``.
 
         Raises: UsageError, GuestCommandError.
         """
-        plan = _Plan(kind, _LONGEST_WATCH_S, interval, threshold, patience, port)
+        plan = _Plan(kind, _LONGEST_WATCH_S, interval, threshold, patience, port, address)
         vm = self.resources.vm
         machine, netem = vm.machine, self._netem
         started = vm.guest(rtt.start, *self._arguments(plan))
@@ -226,6 +238,7 @@ class NetnsPair:
         interval: Time = 0.01,
         patience: Time = 2.0,
         port: int = _CLOSED_PORT,
+        address: str | None = None,
         lost: int = 0,
         run: RttRun | None = None,
     ) -> RttRun:
@@ -243,6 +256,7 @@ class NetnsPair:
             threshold=budget,
             patience=max(parse_time(patience, "patience"), 2 * budget),
             port=port,
+            address=address,
         )
         rtt_under(measured, budget, lost=lost, kernel=str(self.resources.vm.kernel.version))
         return measured
@@ -257,7 +271,7 @@ class NetnsPair:
             self.left.name,
             plan.kind,
             self.left.address,
-            self.right.address,
+            plan.address or self.right.address,
             plan.port,
             plan.interval,
             plan.duration,
@@ -266,7 +280,7 @@ class NetnsPair:
 
     def _keep(self, plan: _Plan, raw: dict[str, Any], netem: str) -> RttRun:
         """``netem`` is what the ends were asked for when the probes began."""
-        way = f"{self.left.name} to {self.right.name}"
+        way = f"{self.left.name} to {plan.address or self.right.name}"
         way += f", {netem}" if netem else ""
         if self._netem != netem:
             way += f", at the end {self._netem or 'no netem'}"
@@ -342,11 +356,25 @@ def _parse_loss(loss: float | str) -> float:
     return fraction
 
 
+def _checked(address: str) -> str:
+    try:
+        return str(IPv4Address(address))
+    except AddressValueError as error:
+        raise UsageError(f"rtt: the address {address!r} is no IPv4 address: {error}") from None
+
+
 class _Plan:
     """The settings of a probe, checked."""
 
     def __init__(
-        self, kind: str, duration: Time, interval: Time, threshold: Time, patience: Time, port: int
+        self,
+        kind: str,
+        duration: Time,
+        interval: Time,
+        threshold: Time,
+        patience: Time,
+        port: int,
+        address: str | None,
     ) -> None:
         if kind not in ("icmp", "tcp"):
             raise UsageError(f'rtt: kind is "icmp" or "tcp", not {kind!r}')
@@ -354,6 +382,7 @@ class _Plan:
             raise UsageError(f"rtt: port is a number from 1 to 65535, not {port!r}")
         self.kind = kind
         self.port = port
+        self.address = _checked(address) if address is not None else ""
         self.duration = parse_time(duration, "rtt: duration")
         self.interval = parse_time(interval, "rtt: interval")
         self.threshold = parse_time(threshold, "rtt: threshold")

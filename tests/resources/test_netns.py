@@ -299,3 +299,22 @@ def test_a_copy_for_a_fork_works_in_that_fork(pair: NetnsPair) -> None:
     twin.resources = Resources(VM(other))
     twin.netem(delay=0.1)
     assert (other.names, pair.left.shaped) == (["netem"], "")
+
+
+def test_probes_may_go_the_other_way_and_to_another_address(pair: NetnsPair, machine: FakeMachine) -> None:
+    other = pair.reversed
+    assert (other.left, other.right) == (pair.right, pair.left)
+    assert other.rtt().way == "netns-1-right to netns-1-left"
+    other.netem(delay="1ms")
+    assert pair.rtt(address="10.9.0.1").way == "netns-1-left to 10.9.0.1, netem on netns-1-right: delay 1 ms"
+    arguments = machine.arguments("measure")
+    assert [call[:4] for call in arguments] == [
+        ("netns-1-right", "icmp", "10.0.0.2", "10.0.0.1"),
+        ("netns-1-left", "icmp", "10.0.0.1", "10.9.0.1"),
+    ]
+
+
+@pytest.mark.parametrize("address", ["", "right", "::1", "10.0.0.256", 5.5])
+def test_what_is_no_address_is_refused(pair: NetnsPair, address: Any) -> None:
+    with pytest.raises(UsageError, match="is no IPv4 address"):
+        pair.assert_rtt_under(1, address=address)

@@ -50,6 +50,12 @@ def test_they_reach_each_other_and_nothing_else(
     assert f"dev {second.left.interface}" in alone
     assert str(PORT) not in second.right.run("cat /proc/net/tcp | wc -l; ss -ltn").stdout
     assert first.right.name in vm.run(["ip", "netns", "list"], check=True).stdout
+    first.right.run("ip address add 10.9.0.1/32 dev lo", check=True)
+    for way in (first.reversed, first):
+        assert way.rtt(duration=0.1).lost == 0
+    assert first.rtt(address="10.9.0.1", duration=0.1).lost == 10
+    first.left.run(f"ip route add 10.9.0.1 via {first.right.address}", check=True)
+    assert first.rtt(address="10.9.0.1", duration=0.1, kind="tcp").lost == 0
 
     kernelfs_resources.close()
     left = vm.run(f"cat /proc/self/mounts; ls /run/netns; test -e /proc/{child}/fd/0 && echo alive").stdout
