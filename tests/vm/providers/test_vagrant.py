@@ -75,12 +75,28 @@ OWN = """
 import time
 
 import pytest
+from sizes import Size
 
 def test_a_distribution_with_the_kernel_under_test(vm, kernel):
     assert vm.run("uname -r", check=True).stdout.strip() == kernel.release
     assert vm.run("systemctl is-system-running --wait", check=True).stdout.strip() == "running"
-    assert vm.host.package("openssh-server").is_installed
+    host = vm.host
+    assert host.package("openssh-server").is_installed
+    assert host.service("ssh").is_running
+    assert host.process.get(pid=1).comm == "systemd"
+    assert host.mount_point("/").exists
+    assert host.sysctl("kernel.ostype") == "Linux"
+    assert host.file("/opt/project/tool").mode == 0o755
     vm.run("echo mine > /root/mark", check=True)
+
+def size():
+    return Size.bytes
+
+def test_the_project_comes_along(vm):
+    assert vm.run("/opt/project/tool", check=True).stdout == "shared tool\\n"
+    assert vm.call(size) == 2048
+    maps = vm.run([vm.install("cat"), "/proc/self/maps"], check=True).stdout
+    assert "/run/kernelfs/installed/" in maps
 
 def test_fails(vm):
     assert vm.run("false").succeeded
@@ -115,10 +131,16 @@ def test_all_that_other_machines_can(host: Hypervisor, runs: InnerRun) -> None:
     For isolation it is put back to how it came up.
     """
     runs.write(OWN)
+    project = runs.folder / "project"
+    project.mkdir()
+    (project / "sizes.py").write_text("class Size:\n    bytes = 2 << 10\n")
+    (project / "tool").write_text("#!/bin/sh\necho shared tool\n")
+    (project / "tool").chmod(0o755)
+    brought = (f"--kernelfs-share={project}:/opt/project", f"--override-ini=pythonpath={project}")
     shutil.copyfile(_PROJECT / "tests/vm/test_catalogue.py", runs.folder / "test_catalogue.py")
     shutil.copytree(_PROJECT / "examples/overlay_umount", runs.folder / "example")
     files = [str(runs.folder / "test_catalogue.py"), str(runs.folder / "example")]
-    code, output = start(runs, *files, "-rA", "-k", "not twice and not first_of_serial")
+    code, output = start(runs, *files, *brought, "-rA", "-k", "not twice and not first_of_serial")
     assert code == 1, output
     assert told(output, "ERROR") == told(output, "XPASS") == [], output
     failed = [f"test_inner.py::test_{name}" for name in ("fails", "panics", "resets", "shuts_down")]
