@@ -107,14 +107,39 @@ class Cache:
         folder = self.root / kind
         with explain_os_errors("write", self.root):
             folder.mkdir(parents=True, exist_ok=True)
-            locks = self.root / "locks"
-            locks.mkdir(exist_ok=True)
-            lock = filelock.FileLock(locks / f"{kind}-{key}.lock")
+            self._locks.mkdir(exist_ok=True)
+            lock = filelock.FileLock(self._locks / f"{kind}-{key}.lock")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+    @property
+    def _locks(self) -> Path:
+        return self.root / "locks"
+
+    def unfinished(self, kind: str) -> list[Path]:
+        """What was left of entries by processes that were killed as they built or removed them.
+
+        Nobody is at work on it, nor will be: it may be removed without a lock.
+        """
+        hidden = sorted(path for path in (self.root / kind).glob(".*") if path.is_dir())
+        return [path for path in hidden if not self._is_worked_on(kind, path.name)]
+
+    def _is_worked_on(self, kind: str, name: str) -> bool:
+        """Whether somebody holds the lock of the entry that a hidden folder is to be, or was."""
+        import filelock
+
+        key = name[1:].rpartition(".")[0]
+        locks = [path for path in self._locks.glob("*.lock") if path.name.startswith(f"{kind}-{key}")]
+        for path in locks if key else ():
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    pass
+            except (filelock.Timeout, OSError):
+                return True  # or nobody can tell
+        return False
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a small file so that a reader sees the old content or the new, never a part."""

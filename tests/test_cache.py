@@ -34,6 +34,18 @@ entry = Cache(root).entry("kind", "key", build)
 print((entry / "content").read_text())
 """
 
+BUILD_AND_HANG = """
+import sys
+from pathlib import Path
+from pytest_kernelfs.cache import Cache
+
+def build(folder):
+    print("building", flush=True)
+    sys.stdin.read()
+
+Cache(Path(sys.argv[1])).entry("kind", sys.argv[2], build)
+"""
+
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
@@ -191,6 +203,36 @@ def test_using_an_entry_is_noted_in_its_time(cache: Cache) -> None:
     os.utime(entry, (1, 1))
     cache.entry("kind", "key", refuse)
     assert entry.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("key", ["key", "0123456789abcdef" * 4], ids=["short", "long"])
+def test_what_a_killed_build_leaves_is_unfinished_as_soon_as_it_is_killed(cache: Cache, key: str) -> None:
+    command = [sys.executable, "-c", BUILD_AND_HANG, str(cache.root), key]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "building\n"
+        (folder,) = (cache.root / "kind").iterdir()
+        assert cache.unfinished("kind") == []
+        builder.kill()
+    assert cache.unfinished("kind") == [folder]
+    assert cache.unfinished("another kind") == []
+
+
+def test_entries_are_not_unfinished(cache: Cache) -> None:
+    cache.entry("kind", "key", build)
+    cache.write_text(cache.root / "kind" / ".key.json.abc", "a file that is about to be renamed")
+    assert cache.unfinished("kind") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [(".key.removed-12", []), (".other.abc", [".other.abc"]), (".doomed-key", [".doomed-key"])],
+)
+def test_what_somebody_works_on_is_not_unfinished(cache: Cache, name: str, left: list[str]) -> None:
+    with cache.lock("kind", "key"), cache.lock("kind", "another"):
+        (cache.root / "kind" / name).mkdir()
+        assert [path.name for path in cache.unfinished("kind")] == left
+    assert [path.name for path in cache.unfinished("kind")] == [name]
 
 
 def test_one_holder_at_a_time_has_a_lock(cache: Cache) -> None:

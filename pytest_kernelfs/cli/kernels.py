@@ -80,13 +80,19 @@ def fetch_kernels(settings: KernelSettings, specs: Sequence[str]) -> None:
 @click.option("--dry-run", is_flag=True, help="Only tell which.")
 @click.pass_obj
 def prune_kernels(settings: KernelSettings, *, days: float, everything: bool, dry_run: bool) -> None:
-    """Remove kernels from the cache."""
-    resolver = Resolver(settings)
-    doomed = [kernel for kernel in resolver.cached() if everything or _days_unused(kernel) >= days]
+    """Remove kernels from the cache, and what was left of some that were never whole."""
+    from pytest_kernelfs.kernels.store import Store, disk_usage
+
+    store = Store(settings.cache)
+    verb = "would remove" if dry_run else "removed"
+    doomed = [kernel for kernel in store.all() if everything or _days_unused(kernel) >= days]
     freed = 0
+    for folder, why in store.useless().items():
+        freed += disk_usage(folder) if dry_run else store.discard(folder)
+        click.echo(f"{verb} {folder}, {why}")
     for kernel in doomed:
-        freed += _disk_usage(kernel) if dry_run else resolver.remove(kernel)
-        click.echo(f"{'would remove' if dry_run else 'removed'} {kernel.release} ({kernel.source})")
+        freed += _disk_usage(kernel) if dry_run else store.remove(kernel)
+        click.echo(f"{verb} {kernel.release} ({kernel.source})")
     count = "1 kernel" if len(doomed) == 1 else f"{len(doomed)} kernels"
     click.echo(f"{count}, {format_size(freed)} {'to be freed' if dry_run else 'freed'}")
 

@@ -7,7 +7,6 @@ the entry, unless they lead to the user's own files.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -61,11 +60,25 @@ class Store:
 
     def all(self) -> list[Kernel]:
         """Every kernel here, the oldest version first. Raises: InfrastructureError if nobody may look."""
+        kernels = [_load(entry) for entry in self._entries()]
+        return sorted((k for k in kernels if k), key=lambda kernel: (kernel.version, kernel.release))
+
+    def _entries(self) -> list[Path]:
         folder = self._cache.root / KIND
         with explain_os_errors("look", folder):
             folders = sorted(folder.iterdir()) if folder.is_dir() else []
-        kernels = [_load(folder) for folder in folders if not folder.name.startswith(".")]
-        return sorted((k for k in kernels if k), key=lambda kernel: (kernel.version, kernel.release))
+        return [each for each in folders if not each.name.startswith(".")]
+
+    def useless(self) -> dict[Path, str]:
+        """Folders without a kernel that could be used, each with what is wrong with it.
+
+        Raises: InfrastructureError if nobody may look.
+        """
+        damaged = [entry for entry in self._entries() if _load(entry) is None]
+        return {
+            **dict.fromkeys(self._cache.unfinished(KIND), "which was never finished"),
+            **dict.fromkeys(damaged, "which is damaged, or whose modules elsewhere are gone"),
+        }
 
     def remove(self, kernel: Kernel) -> int:
         """Remove a kernel; the bytes that this freed on disk (0 if it was gone already).
@@ -73,39 +86,53 @@ class Store:
         Raises: InfrastructureError if the cache cannot be written.
         """
         entry = self._cache.path(KIND, kernel.checksum)
-        with explain_os_errors("remove", entry), self._cache.lock(KIND, kernel.checksum):
-            if not entry.is_dir():
-                return 0
-            freed = disk_usage(entry)
-            # By rename first: a reader sees the whole entry or none.
-            doomed = entry.with_name(f".{entry.name[:40]}.removed-{os.getpid()}")
-            entry.rename(doomed)
-            shutil.rmtree(doomed)
-        return freed
+        with explain_os_errors("remove", entry), self._cache.lock(KIND, entry.name):
+            return _remove(entry)
+
+    def discard(self, useless: Path) -> int:
+        """Remove one of the folders that ``useless`` gave; the bytes that this freed on disk.
+
+        Raises: InfrastructureError if the cache cannot be written.
+        """
+        with explain_os_errors("remove", useless):
+            if useless.name.startswith("."):
+                return _delete(useless)
+            with self._cache.lock(KIND, useless.name):
+                # It may have been made anew meanwhile.
+                return _remove(useless) if _load(useless) is None else 0
 
     def prune(self, keep: Collection[str], unused_for: float) -> list[Kernel]:
-        """Remove what was not used for ``unused_for`` seconds; returns what was removed.
+        """Remove what is useless or was not used for ``unused_for`` seconds; returns the kernels among it.
 
         ``keep`` holds checksums, releases or versions that stay in any case.
         """
-        self._sweep()
+        for folder in self.useless():
+            self.discard(folder)
         doomed = [kernel for kernel in self.all() if self._is_stale(kernel, keep, unused_for)]
         for kernel in doomed:
             self.remove(kernel)
         return doomed
-
-    def _sweep(self) -> None:
-        """Remove what builds that were killed have left; nothing takes a day to build."""
-        for folder in (self._cache.root / KIND).glob(".*"):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > 86400:
-                    shutil.rmtree(folder)
 
     def _is_stale(self, kernel: Kernel, keep: Collection[str], unused_for: float) -> bool:
         if {kernel.checksum, kernel.release, str(kernel.version)} & set(keep):
             return False
         used = self._cache.path(KIND, kernel.checksum).stat().st_mtime
         return time.time() - used >= unused_for
+
+
+def _remove(entry: Path) -> int:
+    if not entry.is_dir():
+        return 0
+    # By rename first: a reader sees the whole entry or none.
+    doomed = entry.with_name(f".{entry.name[:40]}.removed-{os.getpid()}")
+    entry.rename(doomed)
+    return _delete(doomed)
+
+
+def _delete(folder: Path) -> int:
+    freed = disk_usage(folder)
+    shutil.rmtree(folder)
+    return freed
 
 
 def disk_usage(folder: Path) -> int:

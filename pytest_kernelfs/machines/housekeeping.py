@@ -3,7 +3,7 @@
 Only what machines are made of is counted, and what was found out about them:
 templates, initial ramdisks and their parts, and which needs of tests are met.
 Kernels are few, and fetched on purpose; ``kernelfs kernels prune`` removes
-those.
+those. What was never finished goes, whatever it was to be.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.sizes import format_size
 
 _KINDS = (template.KIND, "initramfs", "modules", "userland", "needs")
+_KEPT = ("kernels", "indexes", "running-kernels", "vagrant-home")
 # An entry that was just found may be about to be opened: it is let alone for a while.
 _IN_HAND_S = 600.0
-# Nothing takes longer to be built than this; what is older was left by a process that was killed.
+# No file takes longer to be written than this; what is older was left by a process that was killed.
 _ABANDONED_S = 3600.0
 
 
@@ -37,7 +38,7 @@ class _Entry:
 
 def check_allowed(cache: Cache) -> None:
     """Raises: InfrastructureError, naming a folder of the cache, if this user may remove nothing from it."""
-    for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, SCRATCH))):
+    for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, *_KEPT, SCRATCH))):
         with explain_os_errors("look", folder, "--cache DIR"):
             try:
                 status = folder.stat()
@@ -85,9 +86,12 @@ def _entries(cache: Cache) -> Iterator[_Entry]:
 
 
 def _abandoned(cache: Cache) -> Iterator[Path]:
+    for kind in (*_KINDS, *_KEPT):
+        yield from cache.unfinished(kind)
     for path in _children(cache):
         try:
-            if path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED_S:
+            file = path.name.startswith(".") and path.is_file()
+            if file and time.time() - path.stat().st_mtime > _ABANDONED_S:
                 yield path
         except OSError:
             continue

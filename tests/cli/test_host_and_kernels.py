@@ -291,6 +291,32 @@ def test_kernels_prune(kernelfs: Kernelfs, shelf: Shelf, arguments: list[str], k
     assert shelf.releases() == kept
 
 
+def test_kernels_prune_removes_what_holds_no_kernel(kernelfs: Kernelfs, shelf: Shelf) -> None:
+    shelf.put("6.12.94")
+    damaged = shelf.put("6.1.176").boot_image.parent
+    (damaged / "kernel.json").write_text("{")
+    half = shelf.root / "kernels" / ".7.2.13.abc"
+    half.mkdir()
+    (half / "linux-image.deb").write_bytes(b"x" * 50_000)
+    would, did = kernelfs("kernels", "prune", "--dry-run"), kernelfs("kernels", "prune")
+    said = [f"removed {half}, which was never finished", f"removed {damaged}, which is damaged, or whose mod"]
+    for line, start in zip(did.stdout.splitlines(), [*said, "0 kernels, "], strict=True):
+        assert line.startswith(start)
+    assert "0 B" not in did.stdout
+    assert would.stdout == did.stdout.replace("removed", "would remove").replace("freed", "to be freed")
+    assert [path.name for path in (shelf.root / "kernels").iterdir()] == ["6.12.94"]
+    assert "0 kernels, 0 B freed" in kernelfs("kernels", "prune").stdout
+
+
+def test_kernels_prune_leaves_a_kernel_that_is_being_fetched(kernelfs: Kernelfs, shelf: Shelf) -> None:
+    half = shelf.root / "kernels" / ".7.2.13.abc"
+    half.mkdir(parents=True)
+    with Cache(shelf.root).lock("kernels", "7.2.13"):
+        assert kernelfs("kernels", "prune", "--all").stdout == "0 kernels, 0 B freed\n"
+        assert kernelfs("gc").stdout == "nothing to remove\n"
+    assert half.exists()
+
+
 @pytest.mark.parametrize("days", ["nan", "-1", "long"])
 def test_kernels_prune_takes_a_number_of_days(kernelfs: Kernelfs, shelf: Shelf, days: str) -> None:
     shelf.put("6.1.176", days_unused=40)

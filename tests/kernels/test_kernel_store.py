@@ -89,14 +89,24 @@ def test_pruning_goes_by_the_last_use(filled: Resolver) -> None:
 
 
 def test_pruning_sweeps_up_after_killed_builds(filled: Resolver, cache: Cache) -> None:
-    left, busy = (cache.root / "kernels" / name for name in (".abc.left", ".abc.busy"))
-    for folder in (left, busy):
-        (folder / "packages").mkdir(parents=True)
-    os.utime(left, (time.time() - 100_000, time.time() - 100_000))
-    filled.prune(unused_for=1000.0)
+    left, busy = (cache.root / "kernels" / name for name in (".abc.left", ".def.busy"))
+    shutil.copytree(filled.cached()[0].boot_image.parent, left, symlinks=True)  # it was all but published
+    busy.mkdir()
+    with cache.lock("kernels", "def"):
+        filled.prune(unused_for=1000.0)
     assert not left.exists()
     assert busy.exists()
     assert len(filled.cached()) == 3
+
+
+def test_pruning_removes_what_is_no_kernel(filled: Resolver) -> None:
+    damaged, good, _ = filled.cached()
+    (damaged.boot_image.parent / "kernel.json").write_text("{")
+    assert filled.prune(unused_for=1000.0) == []
+    assert not damaged.boot_image.parent.exists()
+    assert good in filled.cached()
+    (candidate,) = filled.resolve(["6.1"])
+    assert filled.fetch(candidate).boot_image.is_file()
 
 
 def test_a_damaged_entry_is_not_listed_and_is_explained(filled: Resolver) -> None:

@@ -10,7 +10,11 @@ import pytest
 
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.kernels import store
 from pytest_kernelfs.machines.housekeeping import check_allowed, tidy
+from pytest_kernelfs.machines.qemu import template
+from pytest_kernelfs.machines.tenant import facts
+from pytest_kernelfs.machines.vagrant import box
 
 KIB = 1 << 10
 HOUR = 3600.0
@@ -63,15 +67,34 @@ def test_what_is_known_of_needs_goes_like_all_else(cache: Cache) -> None:
     assert list((cache.root / "needs").iterdir()) == []
 
 
-def test_what_was_never_finished_goes(cache: Cache) -> None:
-    folder = ramdisk(cache, ".key.abc", hours_ago=2)
+@pytest.mark.parametrize(
+    "kind", ["initramfs", template.KIND, store.KIND, "indexes", facts.KIND, box.KIND, "modules", "userland"]
+)
+def test_what_was_never_finished_goes_unless_somebody_is_at_work_on_it(cache: Cache, kind: str) -> None:
+    left, busy = (cache.path(kind, name) for name in (".key.abc", ".other.abc"))
+    for folder in (left, busy):
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+    with cache.lock(kind, "other"):
+        assert tidy(cache, 1 << 30) == [f"removed {left}, which was never finished"]
+        assert list((cache.root / kind).iterdir()) == [busy]
+    assert tidy(cache, 1 << 30) == [f"removed {busy}, which was never finished"]
+
+
+@pytest.mark.parametrize("kind", [store.KIND, box.KIND])
+def test_kernels_and_boxes_stay_however_large_and_old(cache: Cache, kind: str) -> None:
+    def build(folder: Path) -> None:
+        (folder / "large").write_bytes(b"x" * 64 * KIB)
+
+    used(cache.entry(kind, "key", build), 2000)
+    assert tidy(cache, 0) == []
+
+
+def test_files_that_were_never_finished_go_after_a_while(cache: Cache) -> None:
     file = answers(cache, ".a.json.abc", hours_ago=2)
-    young = ramdisk(cache, ".key.def", hours_ago=0.1)
-    assert sorted(tidy(cache, 1 << 30)) == sorted(
-        f"removed {path}, which was never finished" for path in (folder, file)
-    )
-    assert [path.name for path in (cache.root / "initramfs").iterdir()] == [young.name]
-    assert list((cache.root / "needs").iterdir()) == []
+    young = answers(cache, ".b.json.def", hours_ago=0.1)
+    assert tidy(cache, 1 << 30) == [f"removed {file}, which was never finished"]
+    assert list((cache.root / "needs").iterdir()) == [young]
 
 
 def test_a_cache_that_nobody_may_write_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

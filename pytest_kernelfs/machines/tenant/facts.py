@@ -16,7 +16,7 @@ from pytest_kernelfs.machines.tenant.connection import Connection
 # uname -v of Debian's kernels ends in "Debian 6.1.176-1 (2026-10-03)"; its release says 6.1.0-50-amd64.
 _DEBIAN = re.compile(r"\bDebian (\d[\w.~+]*)-")
 _LEADING = re.compile(r"\d+(\.\d+)*(-rc\d+)?")
-_KIND = "running-kernels"
+KIND = "running-kernels"
 
 
 def running_kernel(access: Access, cache: Cache, timeout: float = 60.0) -> Kernel:
@@ -39,7 +39,7 @@ def kernel_of(facts: dict[str, Any], access: Access, cache: Cache) -> Kernel:
     def fill(folder: Path) -> None:
         (folder / "config").write_text(config)
 
-    path = cache.entry(_KIND, checksum[:32], fill) / "config" if config else None
+    path = cache.entry(KIND, checksum[:32], fill) / "config" if config else None
     return Kernel(
         version=KernelVersion.parse(_version(facts["release"], facts["build"])),
         release=facts["release"],
