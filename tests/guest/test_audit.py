@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,16 @@ def record(text: str, level: int = 4, seq: int = 0) -> dict[str, Any]:
     return {"seq": seq, "level": level, "seconds": 1.0, "text": text}
 
 
+def told(
+    lines: list[tuple[int, str]], allowed: Sequence[str] = (), also: Sequence[str] = ()
+) -> list[list[str]]:
+    """What is found in these lines, each with its level: the stories."""
+    found = audit.bad_records([record(text, level) for level, text in lines], [*allowed], also)
+    return [[one["text"] for one in story] for story in found]
+
+
 def texts(lines: list[str], *allowed: str) -> list[list[str]]:
-    found = audit.bad_records([record(line) for line in lines], list(allowed))
-    return [[told["text"] for told in story] for story in found]
+    return told([(4, line) for line in lines], list(allowed))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,13 @@ def texts(lines: list[str], *allowed: str) -> list[list[str]]:
         "loop0: writeback error on inode 132, offset 0, sector 176",
         "Aborting journal on device dm-0-8.",
         "overlayfs: upperdir is in-use as upperdir/workdir of another mount",
+        "VFS: Busy inodes after unmount of loop0. Self-destruct in 5 seconds.  Have a nice day...",
+        "VFS: Busy inodes after unmount of loop0 (xfs)",
+        "VFS: Close: file count is 0",
+        "kmem_cache_destroy xfs_ili: Slab cache still has objects",
+        "EXT4-fs (dm-0): Inode 12 (00000000618192a0): orphan list check failed!",
+        "EXT4-fs (dm-0): inode 12 (00000000618192a0): inode tracked as orphan!",
+        "BTRFS: buffer leak start 30408704 len 16384 refs 2 bflags 1 owner 5",
     ],
 )
 def test_lines_of_trouble_are_found(line: str) -> None:
@@ -58,6 +72,8 @@ def test_lines_of_trouble_are_found(line: str) -> None:
         "WARNING: Reset corrupted AGFL on AG 0. 4 blocks leaked.",
         "BUG: MAX_LOCKDEP_CHAIN_HLOCKS too low!",
         "operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES)",
+        "EXT4-fs (dm-0): 1 orphan inode deleted",
+        "VFS: Mounted root (ext4 filesystem) readonly on device 254:0.",
         "DEBUGGING: nothing",
     ],
 )
@@ -89,6 +105,68 @@ def test_what_is_allowed_is_left_out_with_its_trace() -> None:
 def test_what_is_allowed_hides_no_other_trouble() -> None:
     lines = ["WARNING: foreseen", "hello", "EXT4-fs error (device vda)", "BUG: new"]
     assert texts(lines, "foreseen$") == [["EXT4-fs error (device vda)"], ["BUG: new"]]
+
+
+def test_what_is_allowed_hides_nothing_that_is_louder_or_asked_for() -> None:
+    lines = [
+        (4, "myfs: WARNING: forcing recovery"),
+        (4, "myfs: recovery goes on"),
+        (2, "myfs: inode 12 lost"),
+        (6, "myfs: damaged tree"),
+    ]
+    assert told(lines, ["WARNING: forcing"]) == [["myfs: inode 12 lost"]]
+    assert told([*lines[:2], lines[3]], ["WARNING: forcing"], ["damaged tree"]) == [["myfs: damaged tree"]]
+    hung = [
+        (3, "INFO: task dd:12 blocked for more than 120 seconds."),
+        (3, '"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.'),
+        (6, "task:dd              state:D stack:    0 pid:   12 ppid:     1 flags:0x00004000"),
+        (6, "Call Trace:"),
+    ]
+    failed = [
+        (1, "XFS (vda): log I/O error -5"),
+        (1, "XFS (vda): Filesystem has been shut down due to log error (0x2)."),
+    ]
+    assert told(hung, ["blocked for more"]) == []
+    assert told([*hung, *failed], ["blocked for more"]) == [[text] for _level, text in failed]
+
+
+# Levels as in arch/x86/mm/fault.c, lib/bug.c, kernel/panic.c and mm/memory.c.
+TRACES = {
+    "oops": [
+        (1, "BUG: kernel NULL pointer dereference, address: 0000000000000008"),
+        (1, "#PF: supervisor write access in kernel mode"),
+        (1, "#PF: error_code(0x0002) - not-present page"),
+        (6, "PGD 0 P4D 0 "),
+        (4, "Oops: Oops: 0002 [#1] PREEMPT SMP NOPTI"),
+        (4, "CPU: 0 UID: 0 PID: 123 Comm: mount Not tainted 6.12.117 #1"),
+        (4, "RIP: 0010:fill_super+0x12/0x90"),
+        (4, "---[ end trace 0000000000000000 ]---"),
+    ],
+    "BUG": [
+        (2, "kernel BUG at fs/super.c:661!"),
+        (4, "Oops: invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
+        (4, "RIP: 0010:generic_shutdown_super+0x11a/0x120"),
+        (4, "---[ end trace 0000000000000000 ]---"),
+    ],
+    "WARN": [
+        (4, "WARNING: CPU: 0 PID: 12 at fs/inode.c:300 drop_nlink+0x2a/0x40"),
+        (4, "Modules linked in: xfs"),
+        (4, "RIP: 0010:drop_nlink+0x2a/0x40"),
+        (4, "---[ end trace 0000000000000000 ]---"),
+    ],
+    "bad page table": [
+        (1, "BUG: Bad page map in process dd  pte:8000000000000007 pmd:01234067"),
+        (4, "page:00000000e24cde71 refcount:1 mapcount:-1 mapping:0000000000000000"),
+        (1, "addr:00007f0000000000 vm_flags:00100073 anon_vma:0000000000000000"),
+        (4, "Call Trace:"),
+    ],
+}
+
+
+@pytest.mark.parametrize("trace", TRACES.values(), ids=TRACES)
+def test_a_trace_of_the_kernel_is_one_story_however_loud_its_lines_are(trace: list[tuple[int, str]]) -> None:
+    assert told(trace) == [[text for _level, text in trace]]
+    assert told(trace, [trace[0][1][:12]]) == []
 
 
 def test_a_flood_is_cut_short() -> None:
@@ -125,10 +203,25 @@ def test_what_goes_in_time_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -
 
 def test_records_lost_before_they_were_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "taint", lambda: 0)
-    monkeypatch.setattr(kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=120)])
+    monkeypatch.setattr(kmsg, "read", lambda: [record("BUG: old", seq=90), record("fine", seq=91)])
     assert audit.review(70, [], False, 0.0)["lost"] == 20
-    seen = audit.review(100, [], False, 0.0)
-    assert (seen["log"], seen["lost"], seen["last"]) == ([], 0, [record("fine", seq=120)])
+    seen = audit.review(91, [], False, 0.0)
+    assert (seen["log"], seen["lost"], seen["last"]) == ([], 0, [record("fine", seq=91)])
+
+
+def test_records_lost_in_the_middle_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    since = audit.own_log_begins("this is a test")
+    assert audit.review(since, [], False, 0.0)["lost"] == 0
+    kernel.lose(30)
+    kernel.log("this is left")
+    kernel.lose(7)
+    kernel.log("and this")
+    assert audit.review(since, [], False, 0.0)["lost"] == 37
+    kernel.lose(100)
+    kernel.log("much later")
+    assert audit.review(since, [], False, 0.0)["lost"] == 137
+    assert audit.review(kernel.log("from here on")["seq"], [], False, 0.0)["lost"] == 0
 
 
 class Kernel:
@@ -138,6 +231,7 @@ class Kernel:
         self.records: list[dict[str, Any]] = []
         self.unread: list[dict[str, Any]] = []
         self.taint = 0
+        self._number = 0
         monkeypatch.setattr(audit, "taint", lambda: self.taint)
         monkeypatch.setattr(audit, "_log", 3)
         monkeypatch.setattr(audit, "_logged", [])
@@ -147,9 +241,14 @@ class Kernel:
         monkeypatch.setattr(kmsg, "read_from", lambda _handle: self._read())
 
     def log(self, text: str) -> dict[str, Any]:
-        self.records.append(record(text, seq=len(self.records)))
+        self.records.append(record(text, seq=self._number))
+        self._number += 1
         self.unread.append(self.records[-1])
         return self.records[-1]
+
+    def lose(self, count: int) -> None:
+        """So many lines are logged that nobody will ever read."""
+        self._number += count
 
     def warn(self) -> None:
         self.log("WARNING: CPU: 0 PID: 1 at kernel/time/tick.c:1")
