@@ -110,6 +110,9 @@ def note_before_power_cut(resources: Resources, allowed: Sequence[str]) -> None:
     vm = resources.vm
     seen = review(vm, vm.machine.log_start, allowed=allowed, leaks=False, patience=0.0)
     resources.findings += _described(seen, checks, str(vm.kernel.version))
+    # Last: in a run that takes warnings for errors, it is what ends the test.
+    if "dmesg" in checks:
+        warn_of_lost(seen, vm.kernel)
 
 
 def fail(found: Sequence[str]) -> None:

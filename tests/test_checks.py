@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelfs import news
-from pytest_kernelfs.checks import conclude, fail
+from pytest_kernelfs.checks import conclude, fail, note_before_power_cut
 from pytest_kernelfs.errors import (
     GuestCommandError,
     InfrastructureError,
@@ -122,6 +122,17 @@ LOST = {"log": [], "last": [], "early": [], "lost": 17, "taint": 0, "leaks": []}
 def test_lost_records_are_a_warning() -> None:
     with pytest.warns(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
         assert conclude(resources("dmesg", review=LOST), ()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_log_that_goes_with_the_power_is_judged_first_and_its_gaps_are_a_warning() -> None:
+    made = resources("dmesg", review={**BAD, "lost": 17})
+    with pytest.raises(KernelfsWarning, match="17 records of the kernel's log were overwritten"):
+        note_before_power_cut(made, ())
+    assert "BUG: x" in made.findings[0]
+    made = resources("taint", review=LOST)
+    note_before_power_cut(made, ())
+    assert made.findings == []
 
 
 def test_trouble_before_the_test_is_news_and_not_the_tests() -> None:
