@@ -12,20 +12,40 @@ _MOST_TIMES = 10
 _FEW = 3
 
 
+class Steps:
+    """The time from one look to the next, of which no more counts than is usual.
+
+    When the host lets the machine stand still for seconds, whoever is looked at stands still, too. Usual are
+    some times ``step`` seconds, or as much as it was lately, where looks take long.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._looked: float | None = None
+        self._lately = deque([0.0] * _FEW, _FEW)
+
+    def passed(self, now: float) -> float:
+        """What counts of the time since the look before; nothing for the first."""
+        before, self._looked = self._looked, now
+        if before is None:
+            return 0.0
+        counted = min(now - before, _MOST_TIMES * max(self._step, min(self._lately)))
+        self._lately.append(now - before)
+        return counted
+
+
 class Patience:
     """So many seconds for something to happen, looked for again and again.
 
-    When the host lets the machine stand still for seconds, whoever is waited for stands still, too; to give
-    up right after that would be to have waited for nothing. Of what lies between two looks, no more
-    counts than is usual: some steps, or some times as much as it was lately, where looks take long.
+    To give up right after the machine stood still would be to have waited for nothing; see ``Steps``.
     """
 
     def __init__(self, seconds: float, step: float = 0.02) -> None:
         self.left = seconds
         """The seconds that are not over yet."""
         self._step = step
-        self._looked = time.monotonic()
-        self._lately = deque([0.0] * _FEW, _FEW)
+        self._steps = Steps(step)
+        self._steps.passed(time.monotonic())
 
     def wait(self, pause: Callable[[float], object] | None = None) -> bool:
         """Sleep until it is time to look again; False at once if the time is over.
@@ -36,8 +56,5 @@ class Patience:
         if self.left <= 0:
             return False
         (pause or time.sleep)(self._step)
-        now = time.monotonic()
-        passed, self._looked = now - self._looked, now
-        self.left -= min(passed, _MOST_TIMES * max(self._step, min(self._lately)))
-        self._lately.append(passed)
+        self.left -= self._steps.passed(time.monotonic())
         return True

@@ -137,7 +137,7 @@ class Dstate(Source):
 
     def __init__(self, least: float, stuck_after: float, kernel_threads: bool) -> None:
         super().__init__(least)
-        self._watch = tasks.Watch(stuck_after, kernel_threads)
+        self._watch = tasks.Watch(stuck_after, kernel_threads, step=least)
 
     def sample(self, now: float) -> Values:
         count, longest = self._watch.look(now)

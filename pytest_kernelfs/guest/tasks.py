@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Tuple  # noqa: UP035  (Python 3.8)
 
-from pytest_kernelfs.guest.patience import Patience
+from pytest_kernelfs.guest.patience import Patience, Steps
 
 _Task = Tuple[str, str, int]  # noqa: UP006   # pid, tid, start time
 
@@ -36,24 +36,62 @@ def stuck(longer_than: float, interval: float = 0.05, kernel_threads: bool = Fal
     return []
 
 
-class Watch:
-    """Follows the tasks in state D from one look to the next.
+class _Wait:
+    """One task's time in state D, from the look that first saw it to the last that saw it not scheduled."""
 
-    ``stuck`` are those that stayed in it for ``stuck_after`` seconds without once being scheduled, as they
-    were at that moment: dicts as ``stuck()`` gives them, with ``since`` (the time of the look that first
-    saw it), and ``seconds`` counted on for as long as it lasts. At most ``most`` are described;
-    ``not_described`` counts the others.
+    def __init__(self, since: float, switches: tuple[str, ...]) -> None:
+        self.since = self.until = since
+        self.switches = switches
+        self.seconds = 0.0
+        self.described: dict[str, Any] | None = None
+        self.is_stuck = False
+        self._longest_step = 0.0
+
+    def go_on(self, now: float, step: float, stuck_after: float) -> None:
+        """It is as it was ``step`` seconds ago."""
+        self.until = now
+        self.seconds += step
+        self._longest_step = max(self._longest_step, step)
+        # A step may be so long because the machine stood still: none proves it without others.
+        beside_it = self.seconds - self._longest_step
+        self.is_stuck = self.seconds >= stuck_after and beside_it >= stuck_after / 2
+
+
+class Watch:
+    """Follows the tasks in state D from one look to the next, which are about ``step`` seconds apart.
+
+    Told are those that stayed in it for ``stuck_after`` seconds without once being scheduled. What the
+    machine stood still does not count, see ``patience.Steps``.
     """
 
-    def __init__(self, stuck_after: float, kernel_threads: bool = False, most: int = 50) -> None:
-        self.stuck: list[dict[str, Any]] = []
-        self.not_described = 0
+    def __init__(
+        self, stuck_after: float, kernel_threads: bool = False, most: int = 50, step: float = 0.1
+    ) -> None:
         self._stuck_after = stuck_after
         self._kernel_threads = kernel_threads
         self._most = most
-        self._since: dict[_Task, tuple[float, tuple[str, ...], dict[str, Any] | None]] = {}
+        self._steps = Steps(step)
+        self._waits: dict[_Task, _Wait] = {}
+        self._told: list[_Wait] = []
+        self._count = 0
         self._kernels_own: set[str] = set()
         self._forget_at = 0.0
+
+    @property
+    def stuck(self) -> list[dict[str, Any]]:
+        """Those that were stuck, as they were when they were found to be: dicts as ``stuck()`` gives them.
+
+        With ``since``, the time of the look that first saw it, and ``seconds``, for as long as it lasted. At
+        most ``most``: of more those that lasted longest.
+        """
+        return [
+            {**(wait.described or {}), "since": wait.since, "seconds": wait.seconds} for wait in self._told
+        ]
+
+    @property
+    def not_described(self) -> int:
+        """How many more were stuck."""
+        return self._count - len(self._told)
 
     def look(self, now: float) -> tuple[int, float]:
         """How many tasks are in state D now, and for how long the longest of them has been in it."""
@@ -61,27 +99,34 @@ class Watch:
             # Most tasks are the kernel's, which are looked at once a second only: numbers are used again.
             self._kernels_own.clear()
             self._forget_at = now + 1.0
-        seen = _sample(self._kernel_threads, kernels_own=self._kernels_own)
-        before, self._since = self._since, {}
-        longest = 0.0
-        for key, switches in seen.items():
-            since, last, described = before.get(key, (now, switches, None))
-            if last != switches:
-                since, described = now, None
-            longest = max(longest, now - since)
-            if now - since >= self._stuck_after:
-                described = described or self._note(key, since)
-                described["seconds"] = now - since
-            self._since[key] = since, switches, described
-        return len(seen), longest
+        step = self._steps.passed(now)
+        before, self._waits = self._waits, {}
+        for key, switches in _sample(self._kernel_threads, kernels_own=self._kernels_own).items():
+            wait = before.get(key)
+            if wait is None or wait.switches != switches:
+                wait = _Wait(now, switches)
+            else:
+                was_stuck = wait.is_stuck
+                wait.go_on(now, step, self._stuck_after)
+                if wait.is_stuck and not was_stuck:
+                    self._count += 1
+            self._waits[key] = wait
+        for key, wait in self._waits.items():
+            if wait.is_stuck and wait.described is None and self._has_room(wait.seconds, now):
+                wait.described = _describe(key, wait.seconds)
+                self._told.append(wait)
+        return len(self._waits), max((wait.seconds for wait in self._waits.values()), default=0.0)
 
-    def _note(self, key: _Task, since: float) -> dict[str, Any]:
-        if len(self.stuck) >= self._most:
-            self.not_described += 1
-            return {}
-        described = {**_describe(key, 0.0), "since": since}
-        self.stuck.append(described)
-        return described
+    def _has_room(self, seconds: float, now: float) -> bool:
+        """Whether one that lasts for so long can be told: the shortest that is over makes way for it."""
+        if len(self._told) < self._most:
+            return True
+        over = [wait for wait in self._told if wait.until < now]
+        shortest = min(over, key=lambda wait: wait.seconds, default=None)
+        if shortest is None or shortest.seconds >= seconds:
+            return False
+        self._told.remove(shortest)
+        return True
 
 
 def _sample(

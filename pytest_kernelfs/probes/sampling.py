@@ -47,7 +47,7 @@ class Sampled:
         self.stuck: tuple[StuckTask, ...] = ()
         """The tasks that were stuck in state D, each as it was when it was found to be."""
         self.not_described = 0
-        """How many more were stuck than are described in ``stuck``."""
+        """How many more were stuck than are described in ``stuck``, none of them for longer than those."""
         self._stuck_after = stuck_after
         self._kernel = kernel
         self._series: dict[str, dict[str, Any]] = {}

@@ -57,6 +57,11 @@ def test_looks_that_always_take_long_are_time_that_the_machine_had(monkeypatch: 
     assert waiting.left > 17
 
 
+def test_the_first_look_comes_after_no_time() -> None:
+    steps = patience.Steps(0.5)
+    assert [steps.passed(now) for now in (1000.0, 1001.0, 2000.0)] == [0.0, 1.0, 5.0]
+
+
 def test_what_is_better_than_to_sleep_is_done_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(patience, "time", clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -77,12 +77,12 @@ def test_only_those_that_never_move_are_found(monkeypatch: pytest.MonkeyPatch) -
     assert [task["pid"] for task in found] == [10]
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, *samples: dict[Any, tuple[str, ...]]) -> tasks.Watch:
+def looks(monkeypatch: pytest.MonkeyPatch, *samples: Mapping[Any, tuple[str, ...]]) -> tasks.Watch:
     """A watch that will see these samples, and that finds every task in the same place."""
     left = iter(samples)
     monkeypatch.setattr(tasks, "_sample", lambda kernel_threads, kernels_own=None: next(left))
     monkeypatch.setattr(tasks, "_describe", lambda key, seconds: {"tid": int(key[1]), "seconds": seconds})
-    return tasks.Watch(1.0, most=1)
+    return tasks.Watch(1.0, most=1, step=1.0)
 
 
 def test_a_watch_counts_and_describes_what_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +109,51 @@ def test_a_task_that_moved_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_stuck_tasks_than_are_described_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = looks(monkeypatch, {ONE: SEEN, OTHER: SEEN}, {ONE: SEEN, OTHER: SEEN}, {ONE: SEEN, OTHER: SEEN})
-    for now in (0.0, 2.0, 3.0):
+    watch = looks(monkeypatch, *[{ONE: SEEN, OTHER: SEEN}] * 4)
+    for now in (0.0, 2.0, 3.0, 4.0):
         watch.look(now)
     assert len(watch.stuck) == 1
     assert watch.not_described == 1
+
+
+def test_of_more_than_are_described_the_longest_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    third = ("30", "30", 700)
+    watch = looks(monkeypatch, *[{ONE: SEEN}] * 3, *[{OTHER: SEEN}] * 6, *[{third: SEEN}] * 4)
+    told: list[list[int]] = []
+    for now in range(13):
+        watch.look(float(now))
+        told.append([task["tid"] for task in watch.stuck])
+    # The second is no longer than the first for two looks; the third never is.
+    assert told == [[], [], *[[11]] * 4, *[[20]] * 7]
+    assert watch.stuck == [{"tid": 20, "seconds": 5.0, "since": 3.0}]
+    assert watch.not_described == 2
+
+
+def test_one_that_is_stuck_still_makes_way_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = looks(monkeypatch, *[{ONE: SEEN}] * 3, *[{ONE: SEEN, OTHER: SEEN}] * 9)
+    for now in range(12):
+        watch.look(float(now))
+    assert [task["tid"] for task in watch.stuck] == [11]
+    assert watch.not_described == 1
+
+
+def test_what_a_machine_stood_still_is_no_time_of_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = looks(monkeypatch, *[{ONE: SEEN}] * 8)
+    watch._steps = patience.Steps(0.1)
+    assert watch.look(10.0) == (1, 0.0)
+    assert watch.look(15.0) == (1, 1.0)
+    assert watch.stuck == []
+    # All that it was really waiting.
+    assert [watch.look(15.0 + 0.1 * number)[1] for number in range(1, 5)] == pytest.approx(
+        [1.1, 1.2, 1.3, 1.4]
+    )
+    assert watch.stuck == []
+    watch.look(15.6)
+    assert [task["seconds"] for task in watch.stuck] == [pytest.approx(1.6)]
+    watch.look(3600.0)
+    assert watch.stuck[0]["seconds"] == pytest.approx(2.6)
+
+
+def test_looks_that_are_far_apart_are_time_that_the_machine_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = looks(monkeypatch, *[{ONE: SEEN}] * 4)
+    assert [watch.look(now)[1] for now in (0.0, 4.0, 8.0, 12.0)] == [0.0, 4.0, 8.0, 12.0]
