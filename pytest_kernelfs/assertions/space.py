@@ -15,6 +15,8 @@ from pytest_kernelfs.resources.mount import Mount
 from pytest_kernelfs.sizes import Size, format_size, parse_size
 
 _GRACE_S = 60.0
+# What dirty data may take on its way to a slow disk: as for Mount.sync().
+_SYNC_GRACE_S = 300.0
 
 
 @dataclass
@@ -47,10 +49,10 @@ def space_reclaimed(
 ) -> Iterator[Reclaimed]:
     """Demand that what the block deletes comes back: ``at_least`` so many bytes, ``within`` seconds after it.
 
-    ``target`` is a mount, or a path on one: the file system's used space counts (statfs). Or it is a loop
-    device, or the path of a file: the space that is allocated to the (backing) file counts, which shrinks
-    only when what lies on it discards. ``sync`` writes dirty data back before it counts. ``record`` is told
-    the bytes that came back and the time it took, also of a failure.
+    ``target`` is a mount, or a folder on one, which the block may delete: the file system's used space counts
+    (statfs). Or it is a loop device, or the path of a file: the space that is allocated to the (backing) file
+    counts, which shrinks only when what lies on it discards. ``sync`` writes dirty data back before it
+    counts. ``record`` is told the bytes that came back and the time it took, also of a failure.
 
     Raises: AssertionError with what was seen, and who has deleted files open; UsageError; GuestCommandError.
     """
@@ -61,7 +63,8 @@ def space_reclaimed(
         raise UsageError(
             "assert_space_reclaimed: give at_least in bytes above 0, within in seconds from 0 on"
         )
-    start = vm.guest(space.used, path, sync)
+    grace = _SYNC_GRACE_S if sync else _GRACE_S
+    start = vm.guest(space.used, path, sync, timeout=grace)
     if start["used"] < wanted:
         raise UsageError(
             f"assert_space_reclaimed: only {format_size(start['used'])} are used by {path} "
@@ -70,7 +73,8 @@ def space_reclaimed(
         )
     seen = Reclaimed(path, before=start["used"])
     yield seen
-    end = vm.guest(space.wait_until_used, path, seen.before - wanted, within, sync, timeout=within + _GRACE_S)
+    asked = (start["place"], seen.before - wanted, within, sync, start["device"])
+    end = vm.guest(space.wait_until_used, *asked, timeout=within + grace)
     seen.after, seen.seconds = end["used"], end["seconds"]
     if record is not None:
         record(Measurement.of(f"reclaimed on {path}", "B", [seen.reclaimed]))

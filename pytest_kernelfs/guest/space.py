@@ -12,18 +12,22 @@ from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.05
+_MOUNTS = "/proc/self/mountinfo"
+# How a mount point is written there: fs/proc_namespace.c, show_mountinfo.
+_ESCAPED = {ord(sign): f"\\{ord(sign):03o}" for sign in " \t\n\\"}
 
 
 def used(path: str, sync: bool) -> dict[str, Any]:
-    """``used`` bytes and ``how`` they were counted.
+    """``used`` bytes, ``how`` they were counted, and ``place`` and ``device``, to look at again later.
 
-    Of a folder: those of the file system that holds it (statfs). Of a file: those that are allocated to it
-    (st_blocks), which for a sparse file behind a loop device or in a thin pool is what was ever
-    written and not discarded. ``sync`` writes dirty data back first.
+    Of a folder: those of the file system that holds it (statfs); its ``place`` is the mount point, which is
+    there still if the folder is deleted. Of a file: those that are allocated to it (st_blocks), which for a
+    sparse file behind a loop device or in a thin pool is what was ever written and not discarded.
+    ``sync`` writes dirty data back first. ``device`` is the number of the device that deleted files are on.
 
-    Raises: GuestError for a device.
+    Raises: GuestError for a device, and what is not there.
     """
-    status = os.stat(path)
+    status = _status(path)
     if stat.S_ISBLK(status.st_mode):
         raise GuestError(
             f"{path} is a device, which does not tell what is used of it; name the mount of the file system "
@@ -31,18 +35,40 @@ def used(path: str, sync: bool) -> dict[str, Any]:
         )
     if sync:
         syscalls.sync_file_system(path)
-        status = os.stat(path)
+        status = _status(path)
     if stat.S_ISREG(status.st_mode):
-        return {"used": status.st_blocks * 512, "how": "allocated blocks of the file"}
-    room = os.statvfs(path)
-    return {"used": (room.f_blocks - room.f_bfree) * room.f_frsize, "how": "statfs"}
+        taken, how, place = status.st_blocks * 512, "allocated blocks of the file", path
+    else:
+        room = os.statvfs(path)
+        taken, how, place = (room.f_blocks - room.f_bfree) * room.f_frsize, "statfs", _mount_point(path)
+    return {"used": taken, "how": how, "place": place, "device": status.st_dev}
 
 
-def wait_until_used(path: str, at_most: int, within: float, sync: bool) -> dict[str, Any]:
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        raise GuestError(
+            f"there is no {path} (any more), and nothing tells what is used of it; to see what comes back "
+            "when a file is deleted, name the mount or a folder that it lies in"
+        ) from None
+
+
+def _mount_point(path: str) -> str:
+    """Where that is mounted which holds ``path``."""
+    with open(_MOUNTS, errors="surrogateescape") as file:
+        points = {line.split(" ")[4] for line in file}
+    place = os.path.realpath(path)
+    while place != "/" and place.translate(_ESCAPED) not in points:
+        place = os.path.dirname(place)
+    return place
+
+
+def wait_until_used(place: str, at_most: int, within: float, sync: bool, device: int) -> dict[str, Any]:
     """Wait until no more than ``at_most`` bytes are used, up to ``within`` seconds.
 
-    Gives ``used``, ``seconds`` and, if it did not come so far, ``held``: files that were deleted and are
-    still open, as (bytes, path, "pid (command)").
+    ``place`` and ``device`` are as ``used`` gave them. Gives ``used``, ``seconds`` and, if it did not come so
+    far, ``held``: files that were deleted and are still open, as (bytes, path, "pid (command)").
     """
     # How long to look is the user's to say, but nobody's speed is judged by it: space that the last look
     # finds free is free however late that look was. What frees it works in the background, and needs the
@@ -50,12 +76,12 @@ def wait_until_used(path: str, at_most: int, within: float, sync: bool) -> dict[
     waiting = Patience(within, _POLL_S)
     start = time.monotonic()
     while True:
-        now = used(path, sync)["used"]
+        now = used(place, sync)["used"]
         seconds = time.monotonic() - start
         if now <= at_most:
             return {"used": now, "seconds": seconds, "held": []}
         if not waiting.wait():
-            return {"used": now, "seconds": seconds, "held": deleted_but_open(os.stat(path).st_dev)}
+            return {"used": now, "seconds": seconds, "held": deleted_but_open(device)}
 
 
 def deleted_but_open(device: int) -> list[tuple[int, str, str]]:

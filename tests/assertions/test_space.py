@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 def machine(before: int, after: int, how: str = "statfs", held: Any = ()) -> FakeMachine:
     return FakeMachine(
-        used={"used": before * MIB, "how": how},
+        used=lambda path, _sync: {"used": before * MIB, "how": how, "place": path, "device": 7},
         wait_until_used={"used": after * MIB, "seconds": 2.5, "held": list(held)},
     )
 
@@ -35,8 +35,24 @@ def test_space_that_comes_back_is_told() -> None:
     assert seen.reclaimed == 9 * MIB
     assert seen.seconds == 2.5
     assert fake.arguments("used") == [("/mnt/x", True)]
-    assert fake.arguments("wait_until_used") == [("/mnt/x", 12 * MIB, 5, True)]
-    assert fake.timeouts[-1] > 5
+    assert fake.arguments("wait_until_used") == [("/mnt/x", 12 * MIB, 5, True, 7)]
+
+
+@pytest.mark.parametrize(("sync", "grace"), [(True, 300.0), (False, 60.0)])
+def test_a_slow_disk_has_time_to_take_what_is_dirty(sync: bool, grace: float) -> None:
+    fake = machine(20, 11)
+    with space_reclaimed(VM(fake), "/mnt/x", at_least="8M", within=5, sync=sync):
+        pass
+    assert fake.timeouts == [grace, grace + 5]
+
+
+def test_after_the_block_the_mount_is_looked_at() -> None:
+    fake = machine(20, 11)
+    fake.answers["used"] = {"used": 20 * MIB, "how": "statfs", "place": "/mnt/x", "device": 7}
+    with space_reclaimed(VM(fake), "/mnt/x/images", at_least="8M") as seen:
+        pass
+    assert fake.arguments("wait_until_used")[0][0] == "/mnt/x"
+    assert seen.path == "/mnt/x/images"
 
 
 def test_space_that_does_not_come_back_is_told_with_who_holds_it() -> None:

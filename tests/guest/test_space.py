@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs.guest import meminfo, space, writeback
+from pytest_kernelfs.guest.dispatch import GuestError
 from tests.guest.test_patience import stand_still
 
 
@@ -27,8 +28,40 @@ def test_a_folder_is_counted_by_its_file_system(tmp_path: Path) -> None:
     assert counted["how"] == "statfs"
 
 
+def test_a_folder_that_is_deleted_meanwhile_is_looked_for_where_it_was_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mount = tmp_path / "a mount"
+    deep = mount / "images" / "one"
+    deep.mkdir(parents=True)
+    escaped = str(mount).replace(" ", "\\040")
+    mounts.write_text(
+        f"22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+        f"31 22 7:0 / {escaped} rw,relatime shared:1 - xfs /dev/loop0 rw\n"
+        f"32 22 7:1 / {escaped}/im rw,relatime - xfs /dev/loop1 rw\n"
+    )
+    monkeypatch.setattr(space, "_MOUNTS", str(mounts))
+    before = space.used(str(deep), sync=True)
+    assert (before["place"], before["device"]) == (str(mount), tmp_path.stat().st_dev)
+    assert space.used(str(mount), sync=False)["place"] == str(mount)
+    assert space.used(str(tmp_path), sync=False)["place"] == "/"
+    deep.rmdir()
+    assert space.wait_until_used(before["place"], 1 << 60, 0.0, True, before["device"])["used"] >= 0
+
+
+def test_a_file_that_is_deleted_meanwhile_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 4096)
+    before = space.used(str(path), sync=True)
+    assert before["place"] == str(path)
+    path.unlink()
+    with pytest.raises(GuestError, match=r"there is no .*/file \(any more\).*name the mount or a folder"):
+        space.wait_until_used(before["place"], 0, 0.0, True, before["device"])
+
+
 def test_what_is_free_already_is_not_waited_for(tmp_path: Path) -> None:
-    done = space.wait_until_used(str(tmp_path), 1 << 60, 60.0, sync=False)
+    done = space.wait_until_used(str(tmp_path), 1 << 60, 60.0, sync=False, device=0)
     assert done["seconds"] < 60
     assert done["held"] == []
 
@@ -39,7 +72,7 @@ def test_who_holds_a_deleted_file_is_told(tmp_path: Path) -> None:
         file.write(b"x" * 4096)
         file.flush()
         path.unlink()
-        done = space.wait_until_used(str(tmp_path), 0, 0.01, sync=True)
+        done = space.wait_until_used(str(tmp_path), 0, 0.01, sync=True, device=tmp_path.stat().st_dev)
         own = [entry for entry in done["held"] if entry[1] == str(path)]
     assert done["seconds"] >= 0.01
     assert len(own) == 1
@@ -53,7 +86,7 @@ def test_what_frees_space_has_the_time_of_the_machine(
     stand_still(monkeypatch)
     sizes = iter([7, 7, 0])
     monkeypatch.setattr(space, "used", lambda path, sync: {"used": next(sizes)})
-    assert space.wait_until_used(str(tmp_path), 0, 1.0, sync=False)["used"] == 0
+    assert space.wait_until_used(str(tmp_path), 0, 1.0, sync=False, device=0)["used"] == 0
     stand_still(monkeypatch)
     left = iter([7, 7, 0])
     monkeypatch.setattr(meminfo, "read", lambda *names: {"Dirty": next(left)})

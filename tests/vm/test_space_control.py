@@ -18,10 +18,10 @@ def test_deleted_files_give_their_space_back_unless_held_open(
     vm: VM, xfs_factory: XfsFactory, assert_space_reclaimed: AssertSpaceReclaimed
 ) -> None:
     xfs = xfs_factory()
-    xfs.write("one", "8M")
+    xfs.write("images/one", "8M")
     xfs.write("other", "8M")
-    with assert_space_reclaimed(xfs, at_least="7M", within=LONG_S) as seen:
-        vm.run(["rm", f"{xfs.path}/one"], check=True)
+    with assert_space_reclaimed(f"{xfs.path}/images", at_least="7M", within=LONG_S) as seen:
+        vm.run(["rm", "-r", f"{xfs.path}/images"], check=True)
     assert 7 * MIB <= seen.reclaimed < 12 * MIB
     assert 0 <= seen.seconds < LONG_S
 
