@@ -5,13 +5,14 @@ Each part is read in a thread of its own: a file of /proc may wait for a lock th
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Callable  # noqa: UP035  (Python 3.8)
 
-from pytest_kernelfs.guest import kmsg, tasks
+from pytest_kernelfs.guest import dying, kmsg, tasks
 from pytest_kernelfs.guest.patience import Patience
 
 _Read = Callable[[], str]
@@ -26,13 +27,23 @@ _BLOCKED_FOR_S = 0.2
 _LOOK_S = 0.1
 # The host has a deadline, too, some seconds later: what stood still has this much of them.
 _MORE_S = 2.0
-_CGROUP_ROOT = "/sys/fs/cgroup"
 _CGROUP_FILES = """
     cgroup.type cgroup.controllers cgroup.subtree_control cgroup.events cgroup.freeze cgroup.stat cgroup.procs
     memory.current memory.min memory.low memory.high memory.max memory.peak memory.swap.current
     memory.swap.max memory.events memory.stat memory.pressure cpu.weight cpu.max cpu.stat cpu.pressure
     io.max io.stat io.pressure pids.current pids.max pids.events cpuset.cpus.effective
 """.split()  # noqa: SIM905  (a list this long reads best as words)
+# Of version 1. Without its tasks: those are the threads of what is in cgroup.procs.
+_CGROUP_V1_FILES = """
+    cgroup.procs notify_on_release freezer.state freezer.self_freezing
+    memory.usage_in_bytes memory.max_usage_in_bytes memory.limit_in_bytes memory.soft_limit_in_bytes
+    memory.failcnt memory.memsw.usage_in_bytes memory.memsw.limit_in_bytes memory.kmem.usage_in_bytes
+    memory.kmem.limit_in_bytes memory.oom_control memory.swappiness memory.use_hierarchy memory.stat
+    cpu.shares cpu.cfs_quota_us cpu.cfs_period_us cpu.rt_runtime_us cpu.stat cpuacct.usage cpuacct.stat
+    blkio.throttle.read_bps_device blkio.throttle.write_bps_device blkio.throttle.read_iops_device
+    blkio.throttle.write_iops_device blkio.throttle.io_service_bytes blkio.throttle.io_serviced
+    pids.current pids.max pids.events cpuset.cpus cpuset.mems net_cls.classid
+""".split()  # noqa: SIM905
 _BLOCK_FILES = (
     "size", "ro", "removable", "serial", "inflight", "loop/backing_file", "dm/name", "queue/scheduler",
     "queue/logical_block_size", "queue/write_cache",
@@ -167,11 +178,21 @@ def _process_lines() -> Iterator[str]:
 
 def _cgroup_files() -> Iterator[str]:
     yield "/proc/cgroups"
-    for count, (folder, children, files) in enumerate(os.walk(_CGROUP_ROOT)):
-        children.sort()
-        if count == _MOST_CGROUPS:
-            return
-        yield from (f"{folder}/{name}" for name in _CGROUP_FILES if name in files)
+    for folder, wanted, files in itertools.islice(_cgroups(), _MOST_CGROUPS):
+        yield from (f"{folder}/{name}" for name in wanted if name in files)
+
+
+def _cgroups() -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each cgroup's folder, the files that tell of one, and those that it has; version 2 first."""
+    mounted = dying.hierarchies()
+    second = mounted.pop("", None)
+    trees = [(second, _CGROUP_FILES)] if second is not None else []
+    # Controllers may share a hierarchy.
+    trees += [(top, _CGROUP_V1_FILES) for top in sorted(set(mounted.values()))]
+    for top, wanted in trees:
+        for folder, children, files in os.walk(top):
+            children.sort()
+            yield folder, wanted, files
 
 
 def _disk_files() -> Iterator[str]:

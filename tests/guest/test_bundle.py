@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pytest_kernelfs.guest import bundle, kmsg, patience, tasks
+from pytest_kernelfs.guest import bundle, dying, kmsg, patience, tasks
 from pytest_kernelfs.guest.patience import Patience
 from tests.guest.test_patience import Clock
 
@@ -123,6 +124,30 @@ def test_without_room_for_threads_all_is_read_one_after_another(monkeypatch: pyt
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert "meminfo.txt" in bundle.collect(LONG, since=0)["files"]
+
+
+def test_cgroups_of_both_versions_are_told_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second, memory, processor = (tmp_path / name for name in ("unified", "memory", "cpu,cpuacct"))
+    (second / "a").mkdir(parents=True)
+    (second / "a" / "memory.current").write_text("4096\n")
+    (memory / "a").mkdir(parents=True)
+    (memory / "a" / "cgroup.procs").write_text("7\n8\n")
+    (memory / "a" / "tasks").write_text("7\n8\n")
+    (memory / "a" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 1\n")
+    processor.mkdir()
+    (processor / "cpu.shares").write_text("1024\n")
+    mounted = {"memory": memory, "cpu": processor, "cpuacct": processor, "": second}
+    monkeypatch.setattr(dying, "hierarchies", lambda: {name: str(path) for name, path in mounted.items()})
+    _all, _, told = bundle.collect(LONG, since=0)["files"]["cgroups.txt"].partition(str(second))
+    assert f"{second}{told}" == (
+        f"{second}/a/memory.current: 4096\n"
+        f"{processor}/cpu.shares: 1024\n"
+        f"{memory}/a/cgroup.procs: 7 8\n"
+        f"==> {memory}/a/memory.oom_control <==\noom_kill_disable 0\nunder_oom 1\n"
+    )
+    monkeypatch.setattr(bundle, "_MOST_CGROUPS", 3)
+    few = bundle.collect(LONG, since=0)["files"]["cgroups.txt"]
+    assert (str(processor) in few, str(memory) in few) == (True, False)
 
 
 def test_what_is_endless_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
