@@ -139,7 +139,7 @@ class _Rebinder:
             if not isinstance(attribute, Resources):
                 setattr(twin, name, self.rebind(attribute))
         twin.resources = self._resources
-        if isinstance(twin, Mount):
+        if isinstance(twin, Mount) and value in value.resources.mounts:
             self._resources.mounts.append(twin)
         if isinstance(twin, Disk):
             self._resources.disks.append(twin)
