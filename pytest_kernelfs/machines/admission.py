@@ -4,6 +4,9 @@ Each machine holds a slot: a locked file, which the system unlocks when the
 process dies. A machine also waits until the host has memory for what a fork
 is known to touch, so that many workers on a small host wait for each other
 instead of swapping.
+
+Of those who wait, one holds a lock that says so: nobody overtakes them, and
+machines that are kept ahead go (see ``spares``).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pytest_kernelfs.machines.lease import base_folder
 _NEEDED = 256 << 20
 _MACHINES_PER_CORE = 8
 _POLL_S = 0.05
+_WAITING = "waiting"
 
 Notice = Callable[[str], None]
 
@@ -68,33 +72,41 @@ class Admission:
         Raises: InfrastructureError if there is none by then.
         """
         deadline = time.monotonic() + patience
-        while (slot := self.try_enter()) is None:
-            reason = self._reason()
-            if self._notice is not None:
-                self._notice(f"waiting for room for a machine: {reason}")
-                self._notice = None
-            if time.monotonic() > deadline:
-                raise InfrastructureError(
-                    f"there was no room for a machine within {patience:g} s: {reason}; run fewer workers "
-                    "(-n), give machines less --kernelfs-memory, or end what else uses the memory"
-                )
-            time.sleep(_POLL_S)
-        return slot
+        return self.try_enter() or self._wait(deadline, patience)
 
     def try_enter(self) -> Slot | None:
-        """A slot if there is room right now."""
+        """A slot if there is room right now that nobody waits for."""
+        return None if somebody_waits() else self._claim()
+
+    def _wait(self, deadline: float, patience: float) -> Slot:
+        waiting = _open(_WAITING)
+        try:
+            while True:
+                _lock(waiting)  # unless another who waits has it, by whom we are seen as well
+                time.sleep(_POLL_S)  # in which those who waited before have a look
+                slot = self._claim()
+                if slot is not None:
+                    return slot
+                reason = self._reason()
+                if self._notice is not None:
+                    self._notice(f"waiting for room for a machine: {reason}")
+                    self._notice = None
+                if time.monotonic() > deadline:
+                    raise InfrastructureError(
+                        f"there was no room for a machine within {patience:g} s: {reason}; run fewer workers "
+                        "(-n), give machines less --kernelfs-memory, or end what else uses the memory"
+                    )
+        finally:
+            os.close(waiting)
+
+    def _claim(self) -> Slot | None:
         if available_memory() < _NEEDED:
             return None
-        folder = base_folder() / "slots"
-        folder.mkdir(mode=0o700, exist_ok=True)
         for number in range(self._limit):
-            handle = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-            else:
+            handle = _open(str(number))
+            if _lock(handle):
                 return Slot(handle)
+            os.close(handle)
         return None
 
     def _reason(self) -> str:
@@ -102,6 +114,30 @@ class Admission:
         if free < _NEEDED:
             return f"{free >> 20} MiB of memory are available, a machine needs {_NEEDED >> 20}"
         return f"{self._limit} machines are running, the most for this host (--kernelfs-max-vms)"
+
+
+def somebody_waits() -> bool:
+    """Whether a process of this user, this one included, waits for room right now."""
+    handle = _open(_WAITING)
+    try:
+        return not _lock(handle, fcntl.LOCK_SH)  # who asks is in nobody's way
+    finally:
+        os.close(handle)
+
+
+def _open(name: str) -> int:
+    folder = base_folder() / "slots"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _lock(handle: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file until it is closed; False if somebody else holds it. Again is no error."""
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def default_limit(memory: int) -> int:

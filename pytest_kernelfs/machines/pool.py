@@ -9,6 +9,7 @@ from functools import partial
 from typing import final
 
 from pytest_kernelfs.kernels.kernel import Kernel
+from pytest_kernelfs.machines.admission import somebody_waits
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.spares import Spares
 from pytest_kernelfs.machines.vm import VM
@@ -31,14 +32,15 @@ class MachinePool:
 
     One machine is handed out at a time: it serves all tests with the same
     wish and scope, and is replaced when the next asks for another, or when
-    it died or was left unusable. Beside it, spares wait.
+    it died or was left unusable. Beside it, spares wait, unless somebody waits
+    for their room.
     """
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self._key: tuple[Wish, str] | None = None
         self._vm: VM | None = None
-        self._spares = Spares()
+        self._spares = Spares(somebody_waits)
         self._swept = False
         self._in_hand = False
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import admission
-from pytest_kernelfs.machines.admission import NO_SLOT, Admission, available_memory, default_limit
+from pytest_kernelfs.machines.admission import (
+    NO_SLOT,
+    Admission,
+    Slot,
+    available_memory,
+    default_limit,
+    somebody_waits,
+)
 from pytest_kernelfs.machines.machine import MachineSpec, Settings
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
 from pytest_kernelfs.news import heard_by
@@ -47,6 +58,14 @@ def notices() -> list[str]:
 
 def room_for(count: int, notices: list[str]) -> Admission:
     return Admission(GIB, count, notices.append)
+
+
+@contextmanager
+def somebody_waiting() -> Iterator[None]:
+    handle = admission._open(admission._WAITING)
+    assert admission._lock(handle)
+    yield
+    os.close(handle)
 
 
 def test_so_many_machines_have_room_and_no_more(notices: list[str]) -> None:
@@ -109,6 +128,53 @@ def test_who_finds_no_room_in_time_is_told_what_to_do(notices: list[str]) -> Non
     with pytest.raises(InfrastructureError, match=r"no room for a machine within 0 s: 1 machines .*\(-n\)"):
         door.enter(0)
     held.release()
+
+
+def test_who_waits_is_overtaken_by_nobody(notices: list[str]) -> None:
+    waiting = threading.Event()
+    first, second = room_for(1, notices), Admission(GIB, 1, lambda _: waiting.set())
+    held = first.enter(0)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(second.enter, 120)
+        assert waiting.wait(120)
+        assert somebody_waits()
+        held.release()
+        assert first.try_enter() is None
+        slot = coming.result()
+    assert not somebody_waits()
+    assert first.try_enter() is None
+    slot.release()
+    assert first.try_enter() is not None
+
+
+def test_who_comes_while_others_wait_lets_them_have_a_look_first(
+    notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = room_for(1, notices)
+    looked: list[Slot | None] = []
+
+    def look(_: float) -> None:
+        looked.append(other._claim())
+
+    other = room_for(1, notices)
+    monkeypatch.setattr(admission.time, "sleep", look)  # type: ignore[attr-defined]
+    with somebody_waiting(), pytest.raises(InfrastructureError, match="no room for a machine within 0 s"):
+        door.enter(0)
+    (slot,) = looked
+    assert slot is not None
+
+
+def test_who_asks_whether_somebody_waits_is_not_taken_for_one() -> None:
+    handle = admission._open(admission._WAITING)
+    assert admission._lock(handle, fcntl.LOCK_SH)
+    assert not somebody_waits()
+    os.close(handle)
+
+
+def test_who_waited_for_others_only_says_nothing(notices: list[str]) -> None:
+    with somebody_waiting():
+        room_for(1, notices).enter(0).release()
+    assert notices == []
 
 
 def test_without_memory_there_is_no_room(notices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

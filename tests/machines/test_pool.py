@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels import Kernel
+from pytest_kernelfs.machines import admission
+from pytest_kernelfs.machines.admission import Admission, Slot
 from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Saved
 from pytest_kernelfs.machines.pool import MachinePool, Wish
 from tests.fake_machine import FakeMachine, kernel
@@ -16,6 +19,7 @@ from tests.fake_machine import FakeMachine, kernel
 SPEC = MachineSpec(1 << 30, 1)
 OLD, NEW = kernel("5.10.262"), kernel("6.1.176")
 WISH = Wish(NEW, SPEC)
+PATIENCE_S = 120.0
 
 
 class FakeSaved:
@@ -62,6 +66,48 @@ class FakeProvider:
     def collect(self) -> list[str]:
         self.asked.append("collect")
         return []
+
+
+class Lodger(FakeMachine):
+    """A machine that takes room."""
+
+    def __init__(self, version: str, slot: Slot) -> None:
+        super().__init__(version)
+        self.slot = slot
+
+    def destroy(self) -> None:
+        super().destroy()
+        self.slot.release()
+
+
+class Lodging(FakeProvider):
+    """There is room for two machines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = Admission(1 << 30, 2, lambda _: None)
+        self.alive: list[list[bool]] = []
+
+    def start(self, kernel: Kernel, spec: MachineSpec) -> Lodger:
+        self.alive.append([machine.alive for machine in self.made])
+        return self._lodge(kernel, self.door.enter(PATIENCE_S))
+
+    def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> Lodger | None:
+        slot = self.door.try_enter()
+        return None if slot is None else self._lodge(kernel, slot)
+
+    def _lodge(self, kernel: Kernel, slot: Slot) -> Lodger:
+        machine = Lodger(str(kernel.version), slot)
+        self.made.append(machine)
+        return machine
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Room that no other run waits for, on a host with memory enough and two cores."""
+    monkeypatch.setattr(admission, "base_folder", lambda: tmp_path)
+    monkeypatch.setattr(admission, "available_memory", lambda: 8 << 30)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 
 @pytest.fixture
@@ -134,10 +180,7 @@ def test_after_a_failed_start_nothing_is_held(
 @pytest.mark.parametrize(
     ("saved", "how"), [(None, "spare"), (FakeSaved(), "spare fork")], ids=["booted", "saved"]
 )
-def test_a_spare_that_waits_is_taken(
-    monkeypatch: pytest.MonkeyPatch, saved: FakeSaved | None, how: str
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+def test_a_spare_that_waits_is_taken(saved: FakeSaved | None, how: str) -> None:
     provider = FakeProvider(quick=True)
     pool = MachinePool(cast("Provider", provider))
     wish = Wish(NEW, SPEC, saved)
@@ -160,6 +203,33 @@ def test_no_spares_are_made_before_the_first_machine_or_on_one_core(
     pool.expect(WISH, 1)
     pool.close()
     assert "spare" not in provider.asked
+
+
+def test_a_spare_goes_when_another_run_waits_for_its_room() -> None:
+    provider = Lodging()
+    pool = MachinePool(cast("Provider", provider))
+    pool.take(WISH, "one")
+    pool.expect(WISH, 1)
+    pool.wait_for_spares()
+    other = Admission(1 << 30, 2, lambda _: None)
+    assert other.try_enter() is None
+    slot = other.enter(PATIENCE_S)
+    pool.expect(WISH, 1)
+    pool.wait_for_spares()
+    assert [machine.alive for machine in provider.made] == [True, False]
+    slot.release()
+    pool.close()
+
+
+def test_spares_go_before_another_machine_is_made() -> None:
+    provider = Lodging()
+    pool = MachinePool(cast("Provider", provider))
+    pool.take(WISH, "one")
+    pool.expect(WISH, 1)
+    pool.wait_for_spares()
+    pool.take(Wish(OLD, SPEC), "two")
+    assert provider.alive == [[], [False, False]]
+    pool.close()
 
 
 def test_closing_ends_what_was_handed_out(pool: MachinePool, provider: FakeProvider) -> None:

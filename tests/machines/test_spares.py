@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.spares import Spares
 from tests.fake_machine import FakeMachine
 from tests.no_threads import no_threads
@@ -32,8 +35,14 @@ class Factory:
 
 
 @pytest.fixture
-def spares() -> Iterator[Spares]:
-    spares = Spares()
+def crowd() -> threading.Event:
+    """Set while somebody waits for room."""
+    return threading.Event()
+
+
+@pytest.fixture
+def spares(crowd: threading.Event) -> Iterator[Spares]:
+    spares = Spares(crowd.is_set)
     yield spares
     spares.close()
 
@@ -68,9 +77,13 @@ def test_no_more_are_made_than_asked_for(spares: Spares) -> None:
     assert len(factory.made) == 2
 
 
-def test_a_spare_of_another_kind_is_not_given(spares: Spares) -> None:
-    spares.prepare("6.1", Factory(), 1)
+def test_a_spare_of_another_kind_is_not_given_but_ended(spares: Spares) -> None:
+    factory = Factory()
+    spares.prepare("6.1", factory, 1)
+    spares.wait()
     assert spares.take("5.10") is None
+    assert factory.made[0].names == ["destroy"]
+    assert spares.take("6.1") is None
 
 
 def test_spares_of_another_kind_go(spares: Spares) -> None:
@@ -108,8 +121,45 @@ def test_a_spare_that_could_not_be_made_is_none(spares: Spares) -> None:
     assert spares.take("6.1") is None
 
 
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_spares_go_when_somebody_waits_for_room(spares: Spares, crowd: threading.Event, comes: str) -> None:
+    factory = Factory(waits=True)
+    if comes == "before":
+        crowd.set()  # while they are on their way
+    spares.prepare("6.1", factory, 2)
+    factory.go.set()
+    crowd.set()
+    wait_until(lambda: not spares._coming)
+    crowd.clear()
+    assert spares.take("6.1") is None
+    spares.prepare("6.1", Factory(), 1)
+    assert spares.take("6.1") is not None
+    spares.close()
+    assert not any(machine.alive for machine in factory.made)
+
+
+def test_who_cannot_tell_whether_somebody_waits_goes_on_asking() -> None:
+    answers: list[Exception | bool] = [
+        True,
+        OSError("no more files"),
+        InfrastructureError("no folder"),
+        False,
+    ]
+
+    def ask() -> bool:
+        answer = answers.pop() if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    spares, factory = Spares(ask), Factory()
+    spares.prepare("6.1", factory, 1)
+    wait_until(lambda: any(not machine.alive for machine in factory.made))
+    spares.close()
+
+
 def test_closing_ends_all_that_were_not_taken() -> None:
-    spares, factory = Spares(), Factory()
+    spares, factory = Spares(lambda: False), Factory()
     before = threading.enumerate()
     spares.prepare("6.1", factory, 2)
     taken = spares.take("6.1")
@@ -130,11 +180,24 @@ def test_closing_twice_is_no_error(spares: Spares) -> None:
 def test_without_a_thread_for_it_there_is_no_spare_ever(
     spares: Spares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    factory, forgotten = Factory(), Factory()
+    factory, forgotten = Factory(waits=True), Factory()
+    with no_threads(monkeypatch):
+        spares.prepare("6.1", forgotten, 1)
+    assert spares.take("6.1") is None
+    spares.prepare("6.1", factory, 1)
     with no_threads(monkeypatch):
         spares.prepare("6.1", forgotten, 2)
-    assert spares.take("6.1") is None
-    spares.prepare("6.1", factory, 2)  # its threads find what the first left to be done
-    spares.wait()
+    factory.go.set()  # its thread finds what is left to be done
     assert spares.take("6.1") is factory.made[0]
+    assert spares.take("6.1") is None
+    spares.prepare("6.1", factory, 2)
+    spares.wait()
+    assert len(factory.made) == 3
     assert forgotten.made == []
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        os.sched_yield()
