@@ -38,8 +38,12 @@ class QemuProcess:
                 cwd="/",
                 start_new_session=True,
             )
-        lease.write(folder, self._process.pid)
-        self._offer_to_oom_killer()
+        try:
+            lease.write(folder, self._process.pid)
+            self._offer_to_oom_killer()
+        except BaseException:
+            self.kill()  # nobody else knows of it
+            raise
 
     def _offer_to_oom_killer(self) -> None:
         """If the host runs out of memory after all, a machine goes before what the user works with."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.lease import ProcessId
 from pytest_kernelfs.machines.qemu.process import QemuProcess
@@ -80,6 +81,21 @@ def test_its_folder_is_leased_to_it(start: Start, folder: Path) -> None:
     ((_, owner, machine),) = (entry for entry in lease.machines() if entry[0] == folder)
     assert owner == ProcessId.of(os.getpid())
     assert machine == ProcessId.of(process.pid)
+
+
+def test_one_whose_lease_cannot_be_written_does_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def refuse(_: Path, pid: int) -> None:
+        started.append(pid)
+        raise InfrastructureError("the disk is full")
+
+    monkeypatch.setattr(lease, "write", refuse)
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        QemuProcess(["sleep", "600"], folder)
+    assert not Path(f"/proc/{started[0]}").exists(), "not even as a zombie"
 
 
 def test_it_does_not_hear_the_terminals_signals(start: Start) -> None:
