@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_kernelfs.errors import InfrastructureError
+from pytest_kernelfs.shortage import shortage
 
 # Below the root, beside the kinds: the files of machines that run.
 SCRATCH = "scratch"
@@ -40,13 +41,16 @@ def default_root() -> Path:
 
 @contextmanager
 def explain_os_errors(action: str, path: Path, setting: str = "--kernelfs-cache DIR") -> Iterator[None]:
-    """Turn an OSError that means "no room" or "not allowed" into one clear line.
+    """Turn an OSError that means "no room", "not allowed" or "no more of that" into one clear line.
 
     Raises: InfrastructureError, naming the action, the path and what to do.
     """
     try:
         yield
     except OSError as error:
+        lacking = shortage(f"{action} in {path}", error)
+        if lacking is not None:
+            raise lacking from error
         code = error.errno or 0
         reason = _NO_ROOM.get(code) or _NO_WAY.get(code)
         if error.errno == errno.ENOENT and Path(str(error.filename)) in (path, *path.parents):

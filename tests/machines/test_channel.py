@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, InfrastructureError, UsageError
 from pytest_kernelfs.guest import files, meminfo
 from pytest_kernelfs.machines.channel import ChannelLost, GuestChannel, call_payload, channel_timeout
+from pytest_kernelfs.shortage import Shortage
 from tests.local_guest import Guest, converse
 from tests.no_threads import no_threads
 
@@ -288,7 +289,7 @@ def test_something_else_than_our_guest_is_given_up(other: tuple[GuestChannel, so
 
 def test_one_that_cannot_be_listened_to_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
-    with no_threads(monkeypatch), pytest.raises(InfrastructureError, match=r"thread.*ulimit -u"):
+    with no_threads(monkeypatch), pytest.raises(Shortage, match=r"thread.*ulimit -u"):
         GuestChannel(ours)
     assert theirs.recv(1) == b""
     theirs.close()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.threads import start
+from pytest_kernelfs.shortage import Shortage
 
 _T = TypeVar("_T")
 DEFAULT_TIMEOUT_S = 10.0
@@ -53,7 +54,7 @@ class Monitor:
     def execute(self, command: str, timeout: float = DEFAULT_TIMEOUT_S, **arguments: Any) -> Any:
         """Run one command and give what it returns; underscores in argument names stand for dashes.
 
-        Raises: InfrastructureError with QEMU's own words if it refuses, or does not answer in time.
+        Raises: InfrastructureError with QEMU's own words if it refuses; Shortage if it takes longer.
         """
         named = {
             name if name in _WITH_UNDERSCORES else name.replace("_", "-"): value
@@ -104,6 +105,6 @@ class Monitor:
         try:
             return future.result()
         except (asyncio.TimeoutError, TimeoutError):  # one class only from Python 3.11 on
-            raise InfrastructureError(f"QEMU did not answer '{what}' within {timeout:g} s") from None
+            raise Shortage(f"QEMU did not answer '{what}' within {timeout:g} s") from None
         except (QMPError, OSError, EOFError) as error:
             raise InfrastructureError(f"QEMU refused '{what}': {error}") from error
