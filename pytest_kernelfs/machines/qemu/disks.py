@@ -167,19 +167,16 @@ class DiskBay:
         )
         self._plugs[serial] = replace(self._plugs[serial], spec=spec)
 
-    def make_bases(self, folder: Path) -> tuple[Plug, ...]:
-        """Make for each disk an empty image in ``folder`` on top of its file, which is to be moved there.
+    def make_bases(self) -> tuple[Plug, ...]:
+        """Make for each disk an empty image on top of its file. Raises: InfrastructureError."""
+        return tuple(self._make_base(plug) for plug in self._plugs.values())
 
-        Raises: InfrastructureError.
-        """
-        return tuple(self._make_base(plug, folder) for plug in self._plugs.values())
-
-    def _make_base(self, plug: Plug, folder: Path) -> Plug:
+    def _make_base(self, plug: Plug) -> Plug:
         if plug.below is not None:
             raise UsageError("a machine that was forked from a checkpoint cannot be saved as another")
-        below = folder / plug.image(self._folder).name
-        saved = replace(plug, base=folder / f"{plug.serial}.qcow2", below=below)
-        self._make_image(saved, folder / f"{plug.serial}.qcow2")
+        base = self._folder / f"{plug.serial}.qcow2"
+        saved = replace(plug, base=base, below=plug.image(self._folder))
+        self._make_image(saved, base)
         return saved
 
     def _make_image(self, plug: Plug, path: Path) -> None:

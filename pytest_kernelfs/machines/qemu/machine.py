@@ -38,6 +38,7 @@ from pytest_kernelfs.machines.qemu.qmp import DEFAULT_TIMEOUT_S, Monitor
 from pytest_kernelfs.machines.qemu.saved import QemuSaved
 from pytest_kernelfs.machines.qemu.sysrq import ConsoleLine, make_console
 from pytest_kernelfs.machines.qemu.template import STATE, load_from, save_to
+from pytest_kernelfs.shortage import Shortage
 
 _POLL_S = 0.002
 _SAVE_TIMEOUT_S = 30.0
@@ -49,10 +50,13 @@ _KEEP_MEMORY = [{"capability": "x-ignore-shared", "state": True}]
 class QemuMachine(ConversingMachine):
     """A machine from its QEMU process on; see ``machines.machine.Machine``."""
 
-    def __init__(self, launch: Launch, slot: Slot, plugs: Sequence[Plug] = ()) -> None:
+    def __init__(
+        self, launch: Launch, slot: Slot, plugs: Sequence[Plug] = (), data: Path | None = None
+    ) -> None:
         """Start QEMU in a fresh folder; ``slot`` is given back with the machine's end.
 
-        ``plugs`` are disks that a saved state knows.
+        ``plugs`` are disks that a saved state knows. ``data`` is a folder for what is large that holds the
+        machine's memory already; it is the machine's from now on, and goes with it.
 
         Raises: InfrastructureError, ProviderUnavailable.
         """
@@ -61,7 +65,7 @@ class QemuMachine(ConversingMachine):
         self.slot = slot
         self._plugs = tuple(plugs)
         self._folder = lease.make_folder()
-        self._data: Path | None = None
+        self._data = data
         try:
             lease.note_kernel(self._folder, launch.kernel.release)
             make_console(self._folder)
@@ -102,7 +106,8 @@ class QemuMachine(ConversingMachine):
         """Connect to one of QEMU's sockets: it is there a moment before anybody listens."""
         path = str(self._folder / name)
         while True:
-            connection = socket.socket(socket.AF_UNIX)
+            with explain_os_errors("connect to a machine", self._folder):
+                connection = socket.socket(socket.AF_UNIX)
             try:
                 connection.connect(path)
             except OSError as error:
@@ -172,7 +177,9 @@ class QemuMachine(ConversingMachine):
         if self._monitor is None:
             try:
                 connection = self._connect(QMP_SOCKET, time.monotonic() + DEFAULT_TIMEOUT_S)
-            except (ChannelLost, GuestTimeout) as error:
+            except GuestTimeout as error:
+                raise Shortage(f"{error} within {DEFAULT_TIMEOUT_S:g} s") from None
+            except ChannelLost as error:
                 raise InfrastructureError(f"{error} ({self._process.complaint()})") from None
             self._monitor = Monitor(connection)
         return self._monitor
@@ -184,14 +191,14 @@ class QemuMachine(ConversingMachine):
                 "only a machine that the fixture 'prepare' made can be saved: the others share their memory "
                 "with the template they were forked from"
             )
-        folder = memory.path.parent
+        folder = self.data
         try:
             self.suspend(folder / STATE, _SAVE_TIMEOUT_S)
-            plugs = self._bay().make_bases(folder)
+            plugs = self._bay().make_bases()
             layers = self.keep_root(folder)
-            with explain_os_errors("save the disks of a machine", folder):
-                for path in self.data.glob("*.raw"):
-                    path.rename(folder / path.name)
+            for log in folder.glob("*.log"):
+                log.unlink()  # forks have records of their own
+            self._data = None  # it goes with what was saved
         finally:
             self.destroy()
         launch = replace(self.launch, memory=replace(memory, shared=False), layers=layers)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from pytest_kernelfs.cache import SCRATCH, Cache
+from pytest_kernelfs.cache import SCRATCH, Cache, touch
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines import lease
@@ -29,6 +29,7 @@ from pytest_kernelfs.machines.qemu.disks import Plug
 from pytest_kernelfs.machines.qemu.machine import QemuMachine
 from pytest_kernelfs.machines.qemu.saved import QemuSaved, copy_memory
 from pytest_kernelfs.news import tell
+from pytest_kernelfs.shortage import Shortage
 
 # A fork answers after 0.2 s; on a host under heavy load it may take many times as long.
 _RESTORE_TIMEOUT_S = 30.0
@@ -50,9 +51,9 @@ class QemuProvider:
         self._scratch = settings.cache_root / SCRATCH
         self._templates = template.TemplateStore(self.cache)
         self._accelerator: Accelerator | None = None
-        self._forks_work = True
         self._admissions: dict[MachineSpec, Admission] = {}
         self._launches: dict[tuple[Kernel, MachineSpec], Launch] = {}
+        self._booted: set[Launch] = set()  # for want of a template that works
 
     def describe(self) -> str:
         """Raises: ProviderUnavailable if there is no usable QEMU."""
@@ -90,7 +91,7 @@ class QemuProvider:
         """A fork of the kernel's template, which is made first if there is none.
 
         A template that cannot be restored is thrown away and made anew, once; if that does not help,
-        machines boot for the rest of the run, which is news.
+        machines of this kind boot for the rest of the run, which is news.
         """
         launch = self._launch(kernel, spec)
         with self._room(spec) as slot:
@@ -99,12 +100,13 @@ class QemuProvider:
     def start_if_quick(self, kernel: Kernel, spec: MachineSpec) -> QemuMachine | None:
         """A fork, if there is a template and room for a machine."""
         launch = self._launches.get((kernel, spec))
-        if launch is None or not self._forks_work:
+        if launch is None or launch in self._booted:
             return None
         folder = self._templates.path(template.template_key(launch))
         slot = self._admission(spec).try_enter() if folder.is_dir() else None
         if slot is None:
             return None
+        touch(folder)
         with slot.given_back_on_failure(), template.in_use(folder):
             template.check(folder)
             return self._restore(launch, folder, slot)
@@ -122,65 +124,72 @@ class QemuProvider:
         return self._admissions[spec]
 
     def _start(self, launch: Launch, slot: Slot) -> QemuMachine:
-        if self._forks_work:
+        if launch not in self._booted:
             try:
                 return self._from_template(launch, lambda folder: self._restore(launch, folder, slot))
             except _ForksFail as failure:
-                self._forks_work = False
-                tell(f"kernel {launch.kernel.release} cannot be forked, so every machine boots: {failure}")
+                self._booted.add(launch)
+                tell(f"kernel {launch.kernel.release} cannot be forked, so its machines boot: {failure}")
         return self._boot(launch, slot)
 
     def _boot(self, launch: Launch, slot: Slot) -> QemuMachine:
-        return self._ready(QemuMachine(launch, slot), self._settings.boot_timeout)
+        machine = QemuMachine(launch, slot)
+        try:
+            machine.wait_ready(self._settings.boot_timeout)
+        except BaseException:
+            machine.destroy()
+            raise
+        return machine
 
     def _launch(self, kernel: Kernel, spec: MachineSpec) -> Launch:
-        if (kernel, spec) not in self._launches:
-            accel = self.accelerator(kernel).name
-            initramfs = build_initramfs(self.cache, kernel)
-            self._launches[kernel, spec] = Launch(
-                find_qemu(),
-                accel,
-                kernel,
-                initramfs,
-                spec,
-                scratch=self._scratch,
-                image=self._image,
-                partition=self._settings.image_partition,
-            )
+        """How such a machine comes up; its initial ramdisk is there and will not be removed soon."""
+        launch = self._launches.get((kernel, spec))
+        if launch is not None:
+            touch(launch.initramfs.parent)
+            if launch.initramfs.exists():  # others tidy the cache, too
+                return launch
+        accel = self.accelerator(kernel).name
+        initramfs = build_initramfs(self.cache, kernel)
+        self._launches[kernel, spec] = Launch(
+            find_qemu(),
+            accel,
+            kernel,
+            initramfs,
+            spec,
+            scratch=self._scratch,
+            image=self._image,
+            partition=self._settings.image_partition,
+        )
         return self._launches[kernel, spec]
 
     def _from_template(self, launch: Launch, restore: Callable[[Path], QemuMachine]) -> QemuMachine:
         """A machine that ``restore`` made from the folder of the template, which is made if there is none.
 
-        One that cannot be restored is thrown away and made anew, once. Raises: _ForksFail if that does
-        not help, or there is no room for a template; InfrastructureError if the kernel does not boot.
+        One that is unusable is thrown away and made anew, once. Raises: _ForksFail if that does not help,
+        or there is no room for a template; InfrastructureError if the kernel does not boot, or the host
+        could not restore it now.
         """
         key = template.template_key(launch)
         try:
             return self._restored(self._template(key, launch), restore)
-        except _NoRoom as error:
-            raise _ForksFail(str(error)) from None
-        except _NotRestored:
+        except template.Unusable:
             self._templates.discard(key)
         try:
             return self._restored(self._template(key, launch), restore)
-        except (InfrastructureError, _NotRestored) as error:
+        except template.Unusable as error:
             self._templates.discard(key)
             raise _ForksFail(str(error)) from None
 
     def _restored(self, folder: Path, restore: Callable[[Path], QemuMachine]) -> QemuMachine:
-        try:
-            with template.in_use(folder):
-                template.check(folder)
-                return restore(folder)
-        except (InfrastructureError, OSError) as error:
-            raise _NotRestored(str(error)) from error
+        with template.in_use(folder):
+            template.check(folder)
+            return restore(folder)
 
     def _template(self, key: str, launch: Launch) -> Path:
         try:
             self._templates.check_room(key)
         except InfrastructureError as error:
-            raise _NoRoom(str(error)) from None
+            raise _ForksFail(str(error)) from None
         made_before = self._templates.path(key).is_dir()
         folder = self._templates.get(key, lambda folder: self._build(launch, folder))
         if not made_before:
@@ -196,7 +205,8 @@ class QemuProvider:
         except InfrastructureError:
             # QEMU dies on the spot when its memory file cannot grow; the kernel is not to blame for that.
             if shutil.disk_usage(folder).free < _TOO_LITTLE:
-                raise _NoRoom(f"the disk of {self.cache.root} filled up while the kernel booted") from None
+                full = f"the disk of {self.cache.root} filled up while the kernel booted"
+                raise _ForksFail(full) from None
             raise
         try:
             machine.suspend(folder / template.STATE, _SAVE_TIMEOUT_S)
@@ -223,21 +233,34 @@ class QemuProvider:
         return self._boot(backed, NO_SLOT)
 
     def _restore(self, launch: Launch, folder: Path, slot: Slot) -> QemuMachine:
-        """A fork of the template in ``folder``. Raises: InfrastructureError, OSError if that fails."""
+        """A fork of the template in ``folder``. Raises: as ``_resume``."""
         memory = Memory(folder / template.MEMORY, shared=False)
         if launch.image is not None:
             launch = replace(launch, layers=(folder / root.LAYER,))
         return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
 
-    def _resume(self, launch: Launch, folder: Path, slot: Slot, plugs: Sequence[Plug] = ()) -> QemuMachine:
-        """A machine that goes on from the state in ``folder``; only a machine that runs takes the slot."""
-        machine = QemuMachine(launch, NO_SLOT, plugs)
+    def _resume(
+        self,
+        launch: Launch,
+        folder: Path,
+        slot: Slot,
+        plugs: Sequence[Plug] = (),
+        data: Path | None = None,
+    ) -> QemuMachine:
+        """A machine that goes on from the state in ``folder``; only a machine that runs takes the slot.
+
+        ``data`` is as for ``QemuMachine``. Raises: template.Unusable if QEMU runs and does not go on from
+        there; InfrastructureError.
+        """
+        machine = QemuMachine(launch, NO_SLOT, plugs, data)
         try:
             machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
-        except BaseException:
+            machine.wait_ready(_RESTORE_TIMEOUT_S)
+        except BaseException as error:
             machine.destroy()
+            if isinstance(error, InfrastructureError) and not isinstance(error, Shortage):
+                raise template.Unusable(str(error)) from error
             raise
-        self._ready(machine, _RESTORE_TIMEOUT_S)
         machine.slot = slot
         return machine
 
@@ -261,7 +284,7 @@ class QemuProvider:
             if launch.image is not None:
                 # The template may be gone before the forks of the machine are.
                 launch = replace(launch, layers=(root.share_layer(folder / root.LAYER, data),))
-            return self._resume(template.backed(launch, memory, incoming=True), folder, slot)
+            return self._resume(template.backed(launch, memory, incoming=True), folder, slot, data=data)
         except BaseException:
             shutil.rmtree(data, ignore_errors=True)
             raise
@@ -311,22 +334,6 @@ class QemuProvider:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _ready(self, machine: QemuMachine, timeout: float) -> QemuMachine:
-        try:
-            machine.wait_ready(timeout)
-        except BaseException:
-            machine.destroy()
-            raise
-        return machine
-
 
 class _ForksFail(Exception):
     """Why machines cannot be forked here."""
-
-
-class _NotRestored(Exception):
-    """Why a template could not be restored."""
-
-
-class _NoRoom(InfrastructureError):
-    """There is no room for a template."""

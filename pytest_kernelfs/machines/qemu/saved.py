@@ -12,7 +12,7 @@ from pytest_kernelfs.cache import explain_os_errors
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch
 from pytest_kernelfs.machines.qemu.disks import Plug
-from pytest_kernelfs.machines.qemu.template import MEMORY
+from pytest_kernelfs.machines.qemu.template import MEMORY, Unusable
 
 
 @final
@@ -32,15 +32,15 @@ class QemuSaved:
 def copy_memory(template: Path, folder: Path) -> Path:
     """Copy a template's memory into ``folder``, holes and all, for a machine that may write to it.
 
-    Gives the copy. Raises: InfrastructureError.
+    Gives the copy. Raises: Unusable if the template's cannot be read; InfrastructureError.
     """
+    files = [str(template / name) for name in (KERNEL_HEAD, MEMORY)]
+    command = ["cp", "--sparse=always", "--reflink=auto", *files, str(folder)]
     with explain_os_errors("copy a machine's memory", folder):
-        shutil.copyfile(template / KERNEL_HEAD, folder / KERNEL_HEAD)
-    target = folder / MEMORY
-    command = ["cp", "--sparse=always", "--reflink=auto", str(template / MEMORY), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InfrastructureError(
-            f"cannot copy a machine's memory: {done.stderr.strip()}; make room in {folder}"
-        )
-    return target
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return folder / MEMORY
+    complaint = f"cannot copy a machine's memory: {done.stderr.strip()}"
+    if template.name in done.stderr and folder.name not in done.stderr:
+        raise Unusable(complaint)
+    raise InfrastructureError(f"{complaint}; make room in {folder}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from pytest_kernelfs.cache import Cache
 from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch, Memory, qemu_command
+from pytest_kernelfs.shortage import shortage
 
 KIND = "templates"
 MEMORY = "memory"
@@ -32,6 +33,10 @@ _SECTOR = 512
 _SETUP_SECTS = 0x1F1
 # A booted machine fills about 250 MB of its memory file; less room than this is not worth the attempt.
 _ROOM_NEEDED = 512 << 20
+
+
+class Unusable(InfrastructureError):
+    """What was saved is gone or damaged, as far as one can tell: another try would do no better."""
 
 
 def template_key(launch: Launch) -> str:
@@ -103,26 +108,41 @@ def backed(launch: Launch, memory: Memory, *, incoming: bool = False) -> Launch:
 
 
 def check(folder: Path) -> None:
-    """Raises: InfrastructureError if a file is not as long as it was, as a crash of the host may leave it.
+    """Raises: Unusable if a file is not as long as it was, as a crash of the host may leave it; Shortage.
 
     QEMU would wait for the rest of a state until its time is up.
     """
     try:
-        sizes = json.loads((folder / _RECORD).read_text())["sizes"]
-        found = {name: (folder / name).stat().st_size for name in sizes}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InfrastructureError(f"the template {folder} is not complete ({error})") from None
+        with _read(folder):
+            sizes = json.loads((folder / _RECORD).read_text())["sizes"]
+            found = {name: (folder / name).stat().st_size for name in sizes}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _incomplete(folder, error) from None
     for name in sizes:
         if found[name] != sizes[name]:
-            raise InfrastructureError(
+            raise Unusable(
                 f"the file {name} of the template {folder} has {found[name]} bytes instead of {sizes[name]}"
             )
 
 
 @contextmanager
+def _read(folder: Path) -> Iterator[None]:
+    """Raises: Unusable if a file of a template cannot be read, Shortage if that is not the file's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise shortage(f"read the template {folder}", error) or _incomplete(folder, error) from None
+
+
+def _incomplete(folder: Path, error: Exception) -> Unusable:
+    return Unusable(f"the template {folder} is not complete ({error})")
+
+
+@contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Hold the shared lock of a template. Raises: OSError if it is gone."""
-    handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    """Hold the shared lock of a template. Raises: Unusable if it is gone; Shortage."""
+    with _read(folder):
+        handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield

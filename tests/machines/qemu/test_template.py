@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,7 +17,8 @@ from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch
-from pytest_kernelfs.machines.qemu.template import TemplateStore, in_use, is_in_use, template_key
+from pytest_kernelfs.machines.qemu.template import TemplateStore, Unusable, in_use, is_in_use, template_key
+from pytest_kernelfs.shortage import Shortage
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_a_template_is_in_use_as_long_as_anybody_holds_it(store: TemplateStore) 
 
 def test_a_template_that_is_gone_cannot_be_used(tmp_path: Path) -> None:
     assert not is_in_use(tmp_path / "gone")
-    with pytest.raises(FileNotFoundError), in_use(tmp_path / "gone"):
+    with pytest.raises(Unusable, match="gone is not complete"), in_use(tmp_path / "gone"):
         pass
 
 
@@ -167,7 +170,7 @@ def test_a_finished_template_is_whole(store: TemplateStore) -> None:
 def test_a_template_with_a_file_cut_short_is_refused(store: TemplateStore, name: str, length: int) -> None:
     folder = store.get("key", build)
     os.truncate(folder / name, length)
-    with pytest.raises(InfrastructureError, match=f"the file {name} of the template .* has {length} bytes"):
+    with pytest.raises(Unusable, match=f"the file {name} of the template .* has {length} bytes"):
         template.check(folder)
 
 
@@ -175,7 +178,27 @@ def test_a_template_with_a_file_cut_short_is_refused(store: TemplateStore, name:
 def test_a_template_that_lacks_a_file_is_refused(store: TemplateStore, name: str) -> None:
     folder = store.get("key", build)
     (folder / name).unlink()
-    with pytest.raises(InfrastructureError, match=rf"is not complete \(.*{name}"):
+    with pytest.raises(Unusable, match=rf"is not complete \(.*{name}"):
+        template.check(folder)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_host_that_opens_no_file_says_nothing_of_a_template(
+    store: TemplateStore, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    folder = store.get("key", build)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with (
+            pytest.raises(Shortage, match=f"^cannot read the template {folder}: .* run fewer tests"),
+            in_use(folder),
+        ):
+            pass
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(Shortage, match=f"^cannot read the template {folder}: "):
         template.check(folder)
 
 
