@@ -17,9 +17,12 @@ from pytest_kernelfs.fixtures import *  # noqa: F403  (fixtures are found in the
 from pytest_kernelfs.fixtures import machines
 from pytest_kernelfs.fixtures.machines import FAILED, RESOURCES, RUN, UPCOMING
 from pytest_kernelfs.report.newsreader import Newsreader
+from pytest_kernelfs.resources.unfinished import SetUp
 from pytest_kernelfs.run import Run, Upcoming
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_kernelfs.kernels import Candidate
     from pytest_kernelfs.machines.machine import MachineSpec, MakeProvider
     from pytest_kernelfs.needs.items import Needs
@@ -196,6 +199,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         del item.stash[RESOURCES]  # an earlier attempt's, whose machine is gone
     if not item.config.getoption("setupplan", False):
         _needs(item.config).settle(item)
+
+
+# An error of the fixture must not pass through here: it would seem to be one of ours.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, pluggy.Result[Any], None]:
+    setting_up = SetUp(fixturedef.addfinalizer)
+    outcome = yield
+    setting_up.over(failed=outcome.excinfo is not None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, final
 from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.machine import MachineSpec, Provider
 from pytest_kernelfs.machines.vm import VM, Checkpoint
+from pytest_kernelfs.resources import unfinished
 from pytest_kernelfs.resources.cgroup import CgroupFactory
 from pytest_kernelfs.resources.disk import Disk, DiskFactory
 from pytest_kernelfs.resources.dm import DmDevice
@@ -89,10 +90,14 @@ class Preparer:
         self._made: list[VM] = []
 
     def __call__(self) -> Preparation:
-        """Start a machine. Raises: InfrastructureError; UsageError if the provider cannot save machines."""
+        """Start a machine; unless it is saved, it ends with the fixture in whose set-up this was called.
+
+        Raises: InfrastructureError; UsageError if the provider cannot save machines.
+        """
         self._make_room()
         vm = VM(self._provider.start_writable(self._kernel, self._spec))
         self._made.append(vm)
+        unfinished.note(vm)
         return Preparation(vm)
 
     def close(self) -> None:
