@@ -81,8 +81,7 @@ class DmDevice:
         """From now on all I/O fails with EIO, that of file systems on it too. It is healed with the test."""
         self._switch(self._failing_lines())
         self.failing = True
-        # What was mounted meanwhile is unmounted after this.
-        self.resources.on_teardown(f"failing of {self.name}", self._heal_what_is_there)
+        self.resources.on_teardown(f"failing of {self.name}", self._heal_what_is_there, first=True)
 
     def heal(self) -> None:
         """End what ``fail`` began."""
@@ -96,7 +95,7 @@ class DmDevice:
         and freezes (``freeze``).
         """
         # Registered before: a suspension that was interrupted has begun none the less.
-        self.resources.on_teardown(f"suspension of {self.name}", self._resume_what_is_there)
+        self.resources.on_teardown(f"suspension of {self.name}", self._resume_what_is_there, first=True)
         self.resources.vm.guest(dm.suspend, self.name, flush, freeze, timeout=300.0)
 
     def resume(self) -> None:

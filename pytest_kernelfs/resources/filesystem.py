@@ -70,7 +70,7 @@ class Filesystem(Mount):
         self.resources.demand_open(f"freezing of {self.path}")
         self.resources.vm.guest(filesystems.freeze, self.path, timeout=_TIMEOUT_S)
         self._frozen = True
-        self.resources.on_teardown(f"frozen {self.kind} {self.path}", self._thaw_if_frozen)
+        self.resources.on_teardown(f"frozen {self.kind} {self.path}", self._thaw_if_frozen, first=True)
 
     def thaw(self) -> bool:
         """End that: FITHAW. Gives False if it was not frozen (any more)."""

@@ -49,6 +49,7 @@ class Resources:
         """How many cgroups were dying in each hierarchy before the test, and are not its own; None if nobody
         has looked yet."""
         self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._undo_first: list[tuple[str, Callable[[], Any]]] = []
         self._forget: list[Callable[[], Any]] = []
         self._numbers = itertools.count(1)
         self._closed = False
@@ -63,13 +64,15 @@ class Resources:
         """Where a file system of that name is mounted in the machine."""
         return f"{self.vm.machine.mounts}/{name}"
 
-    def on_teardown(self, what: str, undo: Callable[[], Any]) -> None:
+    def on_teardown(self, what: str, undo: Callable[[], Any], *, first: bool = False) -> None:
         """Have ``undo`` called when the test is over; ``what`` names it in errors.
+
+        ``first`` is for what lets I/O go on: nothing that waits for that I/O can be taken down before.
 
         Raises: UsageError if the test is over already, and nobody would call it.
         """
         self.demand_open(what)
-        self._undo.append((what, undo))
+        (self._undo_first if first else self._undo).append((what, undo))
 
     def demand_open(self, what: str) -> None:
         """Raises: UsageError if the test is over; to be called before something is made without a name."""
@@ -93,7 +96,7 @@ class Resources:
         self.mounts.clear()
         self.latest_on.clear()
         self.dying_before = {}
-        self._undo.clear()
+        self._leave_the_rest()
         for forget in self._forget:
             forget()
         for disk in self.disks:
@@ -112,23 +115,27 @@ class Resources:
         try:
             self._take_all_down()
         finally:
+            self.mounts.clear()
             self._closed = True
 
     def _take_all_down(self) -> None:
-        self.mounts.clear()
-        while self._undo:
-            what, undo = self._undo.pop()
+        while self._undo_first or self._undo:
+            what, undo = (self._undo_first or self._undo).pop()
             if not self.vm.usable:
-                self._undo.clear()
+                self._leave_the_rest()
                 self.vm.machine.check_alive()
                 break
             try:
                 undo()
             except (KernelMisbehaved, GuestTimeout):
-                self._undo.clear()
+                self._leave_the_rest()
                 raise
             except KernelfsError as error:
-                self._undo.clear()
+                self._leave_the_rest()
                 raise InfrastructureError(
                     f"the {what} was not taken down after the test, so no other goes on from there: {error}"
                 ) from None
+
+    def _leave_the_rest(self) -> None:
+        self._undo_first.clear()
+        self._undo.clear()

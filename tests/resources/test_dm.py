@@ -200,6 +200,18 @@ def test_what_the_kernel_refuses_changes_nothing(
     assert (device.up, device.features, device.failing) == (1, [], False)
 
 
+def test_suspension_and_failing_end_before_their_victims_are_taken_down(
+    dm_factory: DmFactory, below: BlockDevice, machine: FakeMachine, resources: Resources
+) -> None:
+    device = dm_factory.linear(on=below)
+    device.fail()
+    device.suspend()
+    resources.on_teardown("cgroup", lambda: machine.calls.append(("kill", ())))
+    machine.calls.clear()
+    resources.close()
+    assert machine.names[:4] == ["resume", "swap", "kill", "remove"]
+
+
 def test_a_suspension_ends_with_its_block(
     dm_factory: DmFactory, below: BlockDevice, machine: FakeMachine
 ) -> None:

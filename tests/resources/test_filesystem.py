@@ -150,9 +150,10 @@ def test_what_is_left_frozen_is_thawed_first_of_all(
 ) -> None:
     xfs = xfs_factory()
     xfs.freeze()
+    resources.on_teardown("cgroup", lambda: machine.calls.append(("kill", ())))
     machine.calls.clear()
     resources.close()
-    assert machine.names[:2] == ["thaw_wherever", "umount"]
+    assert machine.names[:3] == ["thaw_wherever", "kill", "umount"]
     assert machine.arguments("thaw_wherever") == [(xfs.path, "/dev/loop0", "xfs")]
 
 

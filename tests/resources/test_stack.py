@@ -38,6 +38,17 @@ def test_the_latest_goes_first(resources: Resources) -> None:
     assert done == ["overlay", "xfs", "disk"]
 
 
+def test_what_holds_others_back_ends_before_all_of_them(resources: Resources) -> None:
+    done: list[str] = []
+    resources.on_teardown("dm", note(done, "dm"))
+    resources.on_teardown("failing", note(done, "heal"), first=True)
+    resources.on_teardown("suspension", note(done, "resume"), first=True)
+    resources.on_teardown("cgroup", note(done, "cgroup"))
+    resources.close()
+    resources.close()
+    assert done == ["resume", "heal", "cgroup", "dm"]
+
+
 def test_nothing_goes_twice(resources: Resources) -> None:
     done: list[str] = []
     resources.on_teardown("disk", note(done, "disk"))
@@ -105,6 +116,7 @@ def test_a_power_cut_leaves_nothing_to_take_down_but_disks(
     disk, gone = disk_factory(size="1M"), disk_factory(size="2M")
     gone._detach()
     resources.on_teardown("xfs", note(done, "xfs"))
+    resources.on_teardown("frozen xfs", note(done, "frozen xfs"), first=True)
     resources.mounts.append(cast("Mount", object()))
     after = FakeMachine(find_disk="/dev/vdz")
     resources.vm.cutter = lambda *_: after
