@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import GuestCommandError, UsageError
 from pytest_kernelfs.guest import blocks, files
 from pytest_kernelfs.resources.block import BlockDevice, check_device
 from pytest_kernelfs.resources.disk import Disk
@@ -76,9 +76,17 @@ class LoopDeviceFactory:
             raise UsageError(f"loop device size {size!r} is no positive multiple of {sector_size} bytes")
         vm = self._resources.vm
         vm.guest(blocks.make_sparse, backing, capacity)
-        self._resources.on_teardown(f"backing file {backing}", lambda: vm.guest(files.remove, backing))
+        self._resources.on_teardown(f"backing file {backing}", lambda: self._remove(backing, on))
         disk = on.disk if on is not None else None
         return self._attach(backing, capacity, disk, sector_size, read_only, direct_io)
+
+    def _remove(self, backing: str, on: Mount | None) -> None:
+        try:
+            self._resources.vm.guest(files.remove, backing)
+        except GuestCommandError:
+            # One that the test shut down or made read-only keeps its file, which goes with it.
+            if on is None:
+                raise
 
     def _attach(
         self, backing: str, size: int, disk: Disk | None, sector_size: int, read_only: bool, direct_io: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kernelfs.errors import GuestCommandError, UsageError
+from pytest_kernelfs.errors import GuestCommandError, InfrastructureError, UsageError
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem_factory import XfsFactory
 from pytest_kernelfs.resources.loop import LoopDeviceFactory
@@ -75,6 +75,28 @@ def test_a_file_goes_though_attaching_failed(
         loop_device_factory()
     resources.close()
     assert machine.names == ["make_sparse", "attach_loop", "remove"]
+
+
+def test_a_file_that_cannot_be_removed_goes_with_its_file_system(
+    loop_device_factory: LoopDeviceFactory,
+    xfs_factory: XfsFactory,
+    disk_factory: DiskFactory,
+    machine: FakeMachine,
+    resources: Resources,
+) -> None:
+    loop_device_factory(on=xfs_factory(on=disk_factory()))
+    machine.answers["remove"] = GuestCommandError("remove raised OSError: Input/output error")
+    resources.close()
+    assert machine.names[-4:] == ["detach_loop", "remove", "umount", "detach_disk"]
+
+
+def test_one_in_memory_has_to_go(
+    loop_device_factory: LoopDeviceFactory, machine: FakeMachine, resources: Resources
+) -> None:
+    loop_device_factory()
+    machine.answers["remove"] = GuestCommandError("remove raised OSError: Input/output error")
+    with pytest.raises(InfrastructureError, match="the backing file /run/kernelfs/loop"):
+        resources.close()
 
 
 def test_a_wrong_size_is_named(loop_device_factory: LoopDeviceFactory, machine: FakeMachine) -> None:
