@@ -14,6 +14,9 @@ from pytest_kernelfs.resources.stack import Resources
 SysctlValue = int | str | tuple[int, ...]
 Settable = int | str | Sequence[int]
 
+_Found = dict[str, tuple[str, str]]
+"""What was in force: the name and the value to write, for each group of knobs, in the order of setting."""
+
 _NAME = re.compile(r"[\w.:/@*+-]+", re.ASCII)
 _NUMBER = re.compile(r"-?\d+", re.ASCII)
 
@@ -24,8 +27,10 @@ class Sysctl:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self._before: dict[str, tuple[str, str]] = {}
-        resources.on_power_cut(self._before.clear)
+        self._before: _Found = {}
+        self._blocks: list[_Found] = []
+        """What the open blocks of ``changed`` found, the outermost first."""
+        resources.on_power_cut(self._forget)
 
     def __repr__(self) -> str:
         changed = ", ".join(name for name, _ in self._before.values())
@@ -47,23 +52,27 @@ class Sysctl:
 
         Raises: GuestCommandError with the kernel's errno.
         """
-        undo = self._write(changes)
-        if undo and not self._before:
+        found = self._write(changes)
+        if found and not self._before:
             self.resources.on_teardown("sysctls", self._restore)
-        for group, name, value in reversed(undo):
-            self._before.setdefault(group, (name, value))
+        for group, value in found.items():
+            # What an open block has set was not the first.
+            first = next((block[group] for block in self._blocks if group in block), value)
+            self._before.setdefault(group, first)
 
     @contextmanager
     def changed(self, changes: Mapping[str, Settable]) -> Iterator[None]:
         """Set several for the length of a block. Raises: GuestCommandError with the kernel's errno."""
         vm = self.resources.vm
         machine = vm.machine
-        undo = self._write(changes)
+        found = self._write(changes)
+        self._blocks.append(found)
         try:
             yield
         finally:
+            self._blocks = [block for block in self._blocks if block is not found]
             if vm.is_still(machine):
-                vm.guest(knobs.restore_sysctls, [(name, value) for _, name, value in undo])
+                self._put_back(found)
 
     def __getitem__(self, name: str) -> SysctlValue:
         return self.get(name)
@@ -71,19 +80,27 @@ class Sysctl:
     def __setitem__(self, name: str, value: Settable) -> None:
         self.set(name, value)
 
-    def _write(self, changes: Mapping[str, Settable]) -> list[tuple[str, str, str]]:
+    def _write(self, changes: Mapping[str, Settable]) -> _Found:
         self.resources.demand_open("sysctl")
         if not isinstance(changes, Mapping):
             raise UsageError(f"sysctl: {changes!r} is no mapping of names to values")
         texts = [(_checked(name), as_text(value)) for name, value in changes.items()]
-        return [
-            (group, name, value) for group, name, value in self.resources.vm.guest(knobs.write_sysctls, texts)
-        ]
+        found: _Found = {}
+        for group, name, value in reversed(self.resources.vm.guest(knobs.write_sysctls, texts)):
+            found.setdefault(group, (name, value))
+        return found
 
     def _restore(self) -> None:
-        before = list(self._before.values())
+        before = dict(self._before)
         self._before.clear()
-        self.resources.vm.guest(knobs.restore_sysctls, before[::-1])
+        self._put_back(before)
+
+    def _put_back(self, found: _Found) -> None:
+        self.resources.vm.guest(knobs.restore_sysctls, list(found.values())[::-1])
+
+    def _forget(self) -> None:
+        self._before.clear()
+        self._blocks.clear()
 
 
 def typed(text: str) -> SysctlValue:

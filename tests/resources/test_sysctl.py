@@ -116,3 +116,33 @@ def test_what_does_something_has_nothing_to_set_back(machine: FakeMachine) -> No
 def test_several_are_given_as_a_mapping(sysctl: Sysctl) -> None:
     with pytest.raises(UsageError, match="is no mapping of names to values"):
         sysctl.update(["vm.swappiness"])  # type: ignore[arg-type]
+
+
+def test_what_is_set_within_a_block_is_set_back_to_what_was_before_it(
+    resources: Resources, machine: FakeMachine
+) -> None:
+    values = {"vm.a": "1", "vm.b": "1"}
+
+    def write(changes: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+        was = [(name, name, values[name]) for name, _ in changes]
+        values.update(changes)
+        return was[::-1]
+
+    machine.answers.update(write_sysctls=write, restore_sysctls=values.update)
+    sysctl = Sysctl(resources)
+    with sysctl.changed({"vm.a": 2}), sysctl.changed({"vm.a": 3, "vm.b": 3}):
+        sysctl.update({"vm.a": 4, "vm.b": 4})
+    sysctl["vm.b"] = 5
+    resources.close()
+    assert values == {"vm.a": "1", "vm.b": "1"}
+
+
+def test_a_block_that_lost_its_machine_tells_nothing_of_the_next(resources: Resources) -> None:
+    after = FakeMachine(write_sysctls=[("vm.a", "vm.a", "7")])
+    resources.vm.cutter = lambda *_: after
+    sysctl = Sysctl(resources)
+    with sysctl.changed({"vm.a": 2}):
+        resources.vm.power_cut()
+        sysctl["vm.a"] = 3
+    resources.close()
+    assert after.arguments("restore_sysctls") == [([("vm.a", "7")],)]
