@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import struct
 from typing import Any
@@ -14,8 +15,14 @@ from pytest_kernelfs.guest.dispatch import GuestError
 _XFS_DIRTY = b"valuable metadata changes in a log"
 # Mount options with which a log stays as it is, whatever their value.
 _KEEP_THE_LOG = ("ro", "norecovery", "noload", "nologreplay", "rescue")
-# What a mount that replays answers when it is the device that does not let it.
-_NOT_THE_FILE_SYSTEM = (errno.EIO, errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
+# What a mount that replays answers when it is the device that does not let it. EIO may be that, or a log that
+# makes no sense: with btrfs, and with ext4 on older kernels.
+_NOT_THE_FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
+# How the kernel tells that a device did not read or write: the block layer and its cache, XFS, jbd2. XFS says
+# much the same of blocks that make no sense, with other numbers than that of EIO.
+_IO_ERROR = r"\berror(,| on) dev {0},|XFS \({0}\): .*I/O error.* -?5\b|JBD2: Failed to read block at offset"
+# What btrfs counts for a device; it tells first, for information, what it has counted in earlier mounts.
+_BTRFS_COUNTS = r"BTRFS (\w+) \(device {0}\b[^)]*\): bdev \S+ errs: (wr \d+, rd \d+, flush \d+),"
 
 
 def check(
@@ -120,11 +127,24 @@ def _replay(kind: str, device: str, options: str, scratch: str) -> tuple[str, st
         syscalls.mount(device, scratch, kind, flags, data)
         syscalls.umount(scratch)
     except OSError as error:
-        if error.errno in _NOT_THE_FILE_SYSTEM:
+        said = [record["text"] for record in kmsg.read_from(log)]
+        if error.errno in _NOT_THE_FILE_SYSTEM or (error.errno == errno.EIO and _did_fail(device, said)):
             return "", f"{device}: {error.strerror}"
-        said = " | ".join(record["text"] for record in kmsg.read_from(log)[-4:])
-        return f"{error.strerror}; the kernel said: {said or 'nothing'}", ""
+        return f"{error.strerror}; the kernel said: {' | '.join(said[-4:]) or 'nothing'}", ""
     finally:
         os.close(log)
         os.rmdir(scratch)
     return "", ""
+
+
+def _did_fail(device: str, said: list[str]) -> bool:
+    """Whether the kernel said that the device did not read or write."""
+    name = re.escape(os.path.basename(os.path.realpath(device)))
+    before = "wr 0, rd 0, flush 0"
+    for text in said:
+        counted = re.search(_BTRFS_COUNTS.format(name), text)
+        if counted and counted[1] == "info":
+            before = counted[2]
+        elif (counted and counted[2] != before) or re.search(_IO_ERROR.format(name), text):
+            return True
+    return False

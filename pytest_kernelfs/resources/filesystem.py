@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import final
 
 from pytest_kernelfs.arguments import check_texts
-from pytest_kernelfs.errors import UsageError
+from pytest_kernelfs.errors import GuestCommandError, UsageError, warn
 from pytest_kernelfs.guest import filesystems, mounts
 from pytest_kernelfs.machines.machine import Machine
 from pytest_kernelfs.resources import fsck
@@ -106,15 +106,22 @@ class Filesystem(Mount):
     def assert_sound(self) -> None:
         """Check it now; it must not be mounted. A log that is not empty is replayed before.
 
-        Raises: AssertionError with what its checker says; UsageError if it is mounted.
+        Raises: AssertionError with what its checker says; UsageError if it is mounted; GuestCommandError if
+        nothing was found out: it is mounted elsewhere, the device fails, or its checker cannot judge it.
         """
         __tracebackhide__ = True
         if self in self.resources.mounts:
             raise UsageError(f"{self!r} is mounted: call umount() before assert_sound()")
         with full_speed(self.on):
-            found = fsck.check(self)
-        if found:
-            raise AssertionError(found)
+            verdict = fsck.check(self)
+        if verdict.skipped:
+            raise GuestCommandError(
+                f"{self!r} was not checked: {verdict.skipped}; the device must work, and be used nowhere else"
+            )
+        if verdict.unable:
+            raise GuestCommandError(f"{self!r} may be sound or not: {verdict.unable}")
+        if verdict.damage:
+            raise AssertionError(verdict.damage)
 
     def _mounted(self) -> None:
         self.resources.latest_on[self.device] = self
@@ -149,11 +156,22 @@ class Filesystem(Mount):
         """Check it, once a test; one that is still mounted is passed over."""
         if not self._is_to_be_checked():
             return
-        del self.resources.latest_on[self.device]
         with full_speed(self.on):
-            found = fsck.check(self)
-        if found:
-            self.resources.findings.append(found)
+            verdict = fsck.check(self)
+        if verdict.skipped:
+            self._leave_to_another()
+            return
+        del self.resources.latest_on[self.device]
+        if verdict.unable:
+            warn(f"the {self.kind} on {self.device} may be sound or not: {verdict.unable}")
+        if verdict.damage:
+            self.resources.findings.append(verdict.damage)
+
+    def _leave_to_another(self) -> None:
+        """Have it checked by who has it mounted as well, once that is unmounted."""
+        for mount in self.resources.mounts:
+            if isinstance(mount, Filesystem) and mount.device == self.device and mount is not self:
+                self.resources.latest_on[self.device] = mount
 
     def _is_to_be_checked(self) -> bool:
         """A device that another file system was made on since holds nothing of this one any more."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
 
-from pytest_kernelfs.errors import warn
 from pytest_kernelfs.guest import fsck
 from pytest_kernelfs.resources.stack import ROOT
 
@@ -30,17 +30,33 @@ _CHATTER = re.compile(
     r"|file data blocks| referenced \d"  # btrfs check
     r"|Info:"  # fsck.f2fs
 )
-# The tool could not judge: it is older than the file system, or the device fails.
-_NO_JUDGEMENT = re.compile(
-    r"unsupported|Input/output error|external log|Cannot allocate memory|some devices missing", re.IGNORECASE
-)
+# How a line begins that says why the tool could not judge: the device fails, or the tool is older than the
+# file system, or has no memory. Elsewhere such words mean nothing: the tools print names of files, and that of
+# btrfs says "Input/output error" of blocks with a wrong checksum.
+_NO_JUDGEMENT = {
+    "xfs": r"xfs_repair: read failed: |Found unsupported filesystem features"
+    r"|(fatal error -- )?This filesystem has an external log|fatal error -- .*(memory|malloc failed)",
+    "ext4": r"Error reading block \d+ \(Input/output error\)|/\S+ has unsupported feature\(s\)"
+    r"|e2fsck: (Input/output error|Memory allocation failed) while ",
+    "btrfs": r"Error reading \d+, -\d|couldn't open because of unsupported option features"
+    r"|warning, device \d+ is missing|ERROR: .*: Cannot allocate memory",
+}
 
 
-def check(filesystem: Filesystem) -> str:
-    """What is wrong with a file system that is not mounted; "" if nothing, or if that cannot be told.
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a file system after a check, in words; all are "" if it is sound."""
 
-    Warns with KernelfsWarning if its checker came to no judgement that means anything.
-    """
+    damage: str = ""
+    unable: str = ""
+    """Why the checker came to no judgement that means anything."""
+    skipped: str = ""
+    """Why there was nothing that could be checked."""
+
+
+def check(filesystem: Filesystem) -> Verdict:
+    """Check a file system that is not mounted."""
     vm = filesystem.resources.vm
     command = list(COMMANDS[filesystem.kind])
     options = ",".join(filesystem.options)
@@ -55,26 +71,29 @@ def check(filesystem: Filesystem) -> str:
         _TIMEOUT_S,
         timeout=3 * _TIMEOUT_S,
     )
-    if raw["unable"]:
-        warn(f"the {filesystem.kind} on {filesystem.device} may be sound or not: {raw['unable']}")
-    said = judge(raw)
-    if not said:
-        return ""
+    verdict = judge(filesystem.kind, raw)
+    if not verdict.damage:
+        return verdict
     tool = "mounting it again" if raw["replay"] else " ".join(command)
-    return (
+    return Verdict(
         f"the {filesystem.kind} on {filesystem.device} (of {filesystem.path}) is damaged on kernel "
-        f"{vm.kernel.version}; {tool} says:\n{said}"
+        f"{vm.kernel.version}; {tool} says:\n{verdict.damage}"
     )
 
 
-def judge(raw: dict[str, Any]) -> str:
-    """The complaints in what ``guest.fsck.check`` gave, trimmed; "" if there are none."""
+def judge(kind: str, raw: dict[str, Any]) -> Verdict:
+    """What ``guest.fsck.check`` gave means, with the checker's complaints trimmed."""
     if raw["replay"]:
-        return f"  {raw['replay']}"
-    if not raw["rc"] or raw["unable"] or _NO_JUDGEMENT.search(raw["output"]):
-        return ""
+        return Verdict(damage=f"  {raw['replay']}")
+    if raw["skipped"] or raw["unable"]:
+        return Verdict(unable=raw["unable"], skipped=raw["skipped"])
+    if not raw["rc"]:
+        return Verdict()
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", raw["output"]) if not _CHATTER.match(line)]
+    for line in lines:
+        if kind in _NO_JUDGEMENT and re.match(_NO_JUDGEMENT[kind], line):
+            return Verdict(unable=f"its checker says {line!r}")
     shown = lines[:_MOST_LINES] or [f"(exit code {raw['rc']}, no words)"]
     if len(lines) > _MOST_LINES:
         shown.append(f"... and {len(lines) - _MOST_LINES} more lines")
-    return "\n".join(f"  {line}" for line in shown)
+    return Verdict(damage="\n".join(f"  {line}" for line in shown))

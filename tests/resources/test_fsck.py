@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelfs.errors import KernelfsWarning
+from pytest_kernelfs.errors import GuestCommandError, KernelfsWarning
 from pytest_kernelfs.machines.machine import DiskSpec
 from pytest_kernelfs.machines.vm import VM, Checkpoint
 from pytest_kernelfs.resources.disk import DiskFactory
 from pytest_kernelfs.resources.filesystem import Xfs
-from pytest_kernelfs.resources.filesystem_factory import XfsFactory
+from pytest_kernelfs.resources.filesystem_factory import FilesystemFactory, XfsFactory
 from pytest_kernelfs.resources.fsck import judge
+from pytest_kernelfs.resources.loop import LoopDeviceFactory
 from pytest_kernelfs.resources.preparation import unpack
 from pytest_kernelfs.resources.stack import Resources
 from tests.fake_machine import FakeMachine
@@ -29,6 +30,11 @@ DAMAGED = {
     "rc": 1,
     "output": "Phase 3 - for each AG...\nagf has bad CRC for ag 0\n        - agno = 0\n",
 }
+
+
+@pytest.fixture
+def filesystem_factory(resources: Resources, loop_device_factory: LoopDeviceFactory) -> FilesystemFactory:
+    return FilesystemFactory(resources, loop_device_factory)
 
 
 @pytest.fixture
@@ -90,6 +96,33 @@ def test_of_several_on_a_device_the_latest_is_checked(
     xfs_factory(on=disk)
     resources.close()
     assert machine.names.count("check") == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_of_several_mounts_of_one_the_last_to_go_has_it_checked(
+    filesystem_factory: FilesystemFactory,
+    disk_factory: DiskFactory,
+    machine: FakeMachine,
+    resources: Resources,
+    again: bool,
+) -> None:
+    resources.checks = frozenset({"fsck"})
+    mounted: set[str] = set()
+    busy = {**CLEAN, "rc": None, "skipped": "/dev/kfs1: Device or resource busy"}
+    machine.answers["mount"] = lambda device, path, *_: mounted.add(path)
+    machine.answers["umount"] = mounted.discard
+    machine.answers["check"] = lambda *_: busy if mounted else DAMAGED
+    disk = disk_factory()
+    first = filesystem_factory("xfs", on=disk)
+    filesystem_factory.mount(on=disk, kind="xfs")
+    third = filesystem_factory.mount(on=disk, kind="xfs")
+    if again:
+        first.umount()
+        first.mount()
+    else:
+        third.umount()
+    resources.close()
+    assert len(resources.findings) == 1
 
 
 def test_a_slow_disk_is_at_full_speed_meanwhile(
@@ -164,17 +197,66 @@ def test_it_is_checked_on_request(xfs: Xfs, machine: FakeMachine) -> None:
         xfs.assert_sound()
 
 
+def test_what_is_in_use_or_gone_is_no_finding_but_no_answer_to_whoever_asks(
+    xfs: Xfs, machine: FakeMachine, resources: Resources
+) -> None:
+    machine.answers["check"] = {**CLEAN, "rc": None, "skipped": "/dev/loop0: Device or resource busy"}
+    xfs.umount()
+    with pytest.raises(GuestCommandError, match=r"was not checked: /dev/loop0: .* busy; the device must"):
+        xfs.assert_sound()
+    resources.close()
+    assert resources.findings == []
+
+
+# In the words of e2fsprogs 1.47, xfsprogs 6.1 and btrfs-progs 6.2.
 @pytest.mark.parametrize(
-    "raw",
+    ("kind", "rc", "words"),
     [
-        {"rc": None, "skipped": "/dev/vda: No such file or directory"},
-        {"rc": 8, "output": "/dev/vda has unsupported feature(s): FEATURE_C12"},
-        {"rc": 1, "output": "xfs_repair: read failed: Input/output error"},
-        {"rc": 1, "output": "This filesystem has an external log.  Specify log device with the -l option."},
+        ("ext4", 8, "/dev/vda has unsupported feature(s): FEATURE_C12"),
+        ("ext4", 12, "Error reading block 276 (Input/output error).  Ignore error? no"),
+        ("ext4", 8, "e2fsck: Input/output error while trying to open /dev/vda"),
+        ("xfs", 1, "xfs_repair: read failed: Input/output error"),
+        ("xfs", 1, "Found unsupported filesystem features.  Exiting now."),
+        (
+            "xfs",
+            1,
+            "fatal error -- This filesystem has an external log.  Specify log device with the -l option.",
+        ),
+        ("btrfs", 1, "Error reading 30539776, -1"),
+        ("btrfs", 1, "couldn't open because of unsupported option features (10000000000)."),
+        ("btrfs", 1, "warning, device 2 is missing"),
     ],
 )
-def test_what_cannot_be_judged_is_no_finding(raw: dict[str, Any]) -> None:
-    assert judge({**CLEAN, "output": "", **raw}) == ""
+def test_what_a_checker_cannot_judge_is_no_finding(kind: str, rc: int, words: str) -> None:
+    output = f"Phase 1 - find and verify superblock...\n{words}\nbad tree block\n"
+    verdict = judge(kind, {**CLEAN, "rc": rc, "output": output})
+    assert (verdict.damage, verdict.unable) == ("", f"its checker says {words!r}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("btrfs", "ERROR: failed to read block groups: Input/output error"),
+        ("btrfs", "Error reading 30539776, 0"),
+        ("ext4", "Entry 'unsupported.conf' in / (2) has deleted/unused inode 13.  Clear? no"),
+        ("ext4", "Entry 'external log' in / (2) has deleted/unused inode 13.  Clear? no"),
+        ("xfs", 'entry "Input/output error" in directory inode 128 references free inode 131'),
+    ],
+)
+def test_the_same_words_of_damage_are_a_finding(kind: str, words: str) -> None:
+    verdict = judge(kind, {**CLEAN, "rc": 1, "output": f"Phase 1\n{words}\n"})
+    assert (verdict.damage, verdict.unable) == (f"  {words}", "")
+
+
+def test_what_a_checker_cannot_judge_is_warned_of(
+    xfs: Xfs, machine: FakeMachine, resources: Resources
+) -> None:
+    machine.answers["check"] = {**CLEAN, "rc": 1, "output": "xfs_repair: read failed: Input/output error\n"}
+    with pytest.warns(
+        KernelfsWarning, match=r"may be sound or not: its checker says 'xfs_repair: read failed"
+    ):
+        resources.close()
+    assert resources.findings == []
 
 
 @pytest.mark.parametrize("raw", [{"rc": -9, "output": "Phase 3"}, {"rc": None}])
@@ -182,6 +264,9 @@ def test_a_checker_that_came_to_no_judgement_is_warned_of(
     xfs: Xfs, machine: FakeMachine, resources: Resources, raw: dict[str, Any]
 ) -> None:
     machine.answers["check"] = {**CLEAN, "unable": "xfs_repair was killed by SIGKILL", **raw}
+    xfs.umount()
+    with pytest.raises(GuestCommandError, match="may be sound or not: xfs_repair was killed"):
+        xfs.assert_sound()
     with pytest.warns(KernelfsWarning, match=r"the xfs on /dev/loop0 may be .*: xfs_repair was killed"):
         resources.close()
     assert resources.findings == []
@@ -189,10 +274,11 @@ def test_a_checker_that_came_to_no_judgement_is_warned_of(
 
 def test_a_long_story_is_cut() -> None:
     output = "".join(f"[1/7] checking\nbad block {number}\n" for number in range(20))
-    lines = judge({**CLEAN, "rc": 1, "output": output}).splitlines()
+    lines = judge("btrfs", {**CLEAN, "rc": 1, "output": output}).damage.splitlines()
     assert lines[0] == "  bad block 0"
     assert (len(lines), lines[-1]) == (13, "  ... and 8 more lines")
 
 
 def test_a_tool_without_words_is_quoted_by_its_exit_code() -> None:
-    assert judge({**CLEAN, "rc": 4, "output": "Pass 1: Checking inodes\n"}) == "  (exit code 4, no words)"
+    raw = {**CLEAN, "rc": 4, "output": "Pass 1: Checking inodes\n"}
+    assert judge("ext4", raw).damage == "  (exit code 4, no words)"
