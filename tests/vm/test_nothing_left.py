@@ -60,15 +60,32 @@ def test_an_xdist_worker_that_is_killed(inner: InnerRun) -> None:
     _tidy_after(inner)
 
 
-def test_a_run_with_a_checkpoint_leaves_nothing(inner: InnerRun) -> None:
-    inner.write(
-        "import pytest\n\n"
-        "@pytest.fixture(scope='module')\n"
-        "def checkpoint(prepare):\n    machine = prepare()\n"
-        "    return machine.checkpoint(disk=machine.disk_factory(size='64M'))\n\n"
-        "def test_fork(vm):\n    assert vm.run(['test', '-b', vm.kept['disk'].path]).succeeded\n"
-    )
-    code, output = inner.run()
-    assert code == 0, output
+PREPARED = """
+import pytest
+
+class TestUnprepared:
+    @pytest.fixture(params=range(2))
+    def checkpoint(self, prepare):
+        prepare()
+        raise ValueError("no such file")
+
+    def test_error(self, vm): pass
+
+@pytest.fixture(scope="module")
+def checkpoint(prepare):
+    machine = prepare()
+    return machine.checkpoint(disk=machine.disk_factory(size="64M", power_cut=True))
+
+def test_fork(vm):
+    assert vm.run(["test", "-b", vm.kept["disk"].path]).succeeded
+"""
+
+
+def test_a_run_with_checkpoints_leaves_nothing_and_those_that_fail_hold_no_room(inner: InnerRun) -> None:
+    inner.write(PREPARED)
+    code, output = inner.run("--kernelfs-max-vms", "1")
+    assert code == 1, output
+    assert "1 passed, 2 errors" in output
+    assert output.count("ValueError: no such file") >= 2, output
     assert inner.leftovers() == []
     assert not list(Path(inner.cache / "scratch").iterdir())
