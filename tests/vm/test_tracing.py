@@ -6,8 +6,11 @@ import time
 
 import pytest
 
-from pytest_kernelfs import VM, DiskFactory, HungTask, Tracing, Xfs, XfsFactory
-from pytest_kernelfs.errors import GuestCommandError
+from pytest_kernelfs import VM, DiskFactory, HungTask, Kernel, Sysctl, Tracing, Xfs, XfsFactory
+from pytest_kernelfs.errors import GuestCommandError, KernelPanic
+from pytest_kernelfs.machines.machine import MachineSpec
+from pytest_kernelfs.machines.qemu.provider import QemuProvider
+from pytest_kernelfs.resources.stack import Resources
 
 
 def test_events_are_collected_for_the_length_of_a_block(
@@ -70,3 +73,20 @@ def test_the_kernel_reports_a_hung_task(vm: VM, xfs: Xfs, hung_task: HungTask) -
         assert time.monotonic() < deadline
         time.sleep(0.1)
     vm.run(["fsfreeze", "-u", xfs.path], check=True)
+
+
+@pytest.mark.usefixtures("oldest_or_newest")
+def test_a_hung_task_ends_a_machine_that_is_to_panic(
+    kernel: Kernel, provider: QemuProvider, spec: MachineSpec
+) -> None:
+    machine = provider.start(kernel, spec)
+    try:
+        vm = VM(machine)
+        HungTask(Sysctl(Resources(vm)))(timeout=1, panic=True)
+        vm.modprobe("loop")
+        vm.run("truncate -s 64M /tmp/i && mkfs.ext4 -q /tmp/i && mount -o loop /tmp/i /mnt", check=True)
+        vm.run("fsfreeze -f /mnt && (touch /mnt/file > /dev/null 2>&1 &)", check=True)
+        with pytest.raises(KernelPanic, match="hung_task: blocked tasks"):
+            vm.run("sleep 600", timeout=600)
+    finally:
+        machine.destroy()
