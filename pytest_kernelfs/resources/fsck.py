@@ -31,8 +31,8 @@ _CHATTER = re.compile(
     r"|Info:"  # fsck.f2fs
 )
 # How a line begins that says why the tool could not judge: the device fails, or the tool is older than the
-# file system, or has no memory. Elsewhere such words mean nothing: the tools print names of files, and that of
-# btrfs says "Input/output error" of blocks with a wrong checksum.
+# file system, or has no memory. Elsewhere such words mean nothing: the tools print names of files, and btrfs
+# says "Input/output error" of blocks with a wrong checksum.
 _NO_JUDGEMENT = {
     "xfs": r"xfs_repair: read failed: |Found unsupported filesystem features"
     r"|(fatal error -- )?This filesystem has an external log|fatal error -- .*(memory|malloc failed)",

@@ -7,7 +7,10 @@ import pytest
 from pytest_kernelfs import (
     VM,
     BrdFactory,
+    CgroupFactory,
     DmFactory,
+    FilesystemFactory,
+    LoopDeviceFactory,
     NullBlkFactory,
     ScsiDebugFactory,
     XfsFactory,
@@ -38,3 +41,21 @@ def test_all_is_taken_down(
     xfs_factory(on=flakey)
     flakey.fail()
     dm_factory.log_writes(on=scsi_debug_factory(size="8M"), log=zram_factory(size="16M")).suspend()
+
+
+@pytest.mark.dmesg_allow("EXT4-fs", "Aborting journal", "I/O error")
+@pytest.mark.usefixtures("newest_only")
+def test_what_waits_and_what_was_shut_down_goes(
+    dm_factory: DmFactory,
+    cgroup_factory: CgroupFactory,
+    filesystem_factory: FilesystemFactory,
+    loop_device_factory: LoopDeviceFactory,
+) -> None:
+    holds = filesystem_factory("ext4", size="128M")
+    device = dm_factory.linear(on=loop_device_factory(on=holds, size="64M"))
+    waits = filesystem_factory("ext4", on=device)
+    gone = filesystem_factory("ext4", size="64M")
+    loop_device_factory(on=gone, size="16M")
+    gone.shutdown()
+    device.suspend()
+    cgroup_factory().start(["touch", f"{waits.path}/file"])

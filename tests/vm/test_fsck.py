@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from pytest_kernelfs import VM, Filesystem, FilesystemFactory, Kernel
+from pytest_kernelfs import VM, DmFactory, Filesystem, FilesystemFactory, Kernel, LoopDeviceFactory
+from pytest_kernelfs.errors import GuestCommandError
 
 # Where it hurts: the header of the first allocation group, the free inodes in the superblock, the checksum
 # of the superblock; and what the checker says to it.
@@ -59,3 +60,50 @@ def test_after_a_shutdown_the_log_is_replayed_first(
     made.assert_sound()
     made.mount()
     assert vm.run(["ls", f"{made.path}/a", f"{made.path}/b"]).stdout.split()[1::2] == ["2", "3"]
+
+
+def write_and_sync(path: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(handle, b"data" * 4096)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def spoil_log_tree(device: str) -> int:
+    """Overwrite all copies of the root of the log tree; gives how many there were."""
+    found = 0
+    handle = os.open(device, os.O_RDWR)
+    root = os.pread(handle, 8, 65536 + 96)
+    for offset in range(1 << 20, os.lseek(handle, 0, os.SEEK_END), 16384):
+        if root == os.pread(handle, 8, offset + 48):
+            os.pwrite(handle, b"damage" * 4, offset + 200)
+            found += 1
+    os.fsync(handle)
+    os.close(handle)
+    return found
+
+
+@pytest.mark.checks(dmesg=False)
+@pytest.mark.usefixtures("newest_only")
+@pytest.mark.parametrize("kind", ["ext4", "btrfs"])
+def test_a_log_that_cannot_be_replayed_is_damaged_where_the_device_works(
+    vm: VM,
+    filesystem_factory: FilesystemFactory,
+    dm_factory: DmFactory,
+    loop_device_factory: LoopDeviceFactory,
+    kind: str,
+) -> None:
+    device = dm_factory.flakey(on=loop_device_factory(size="128M"), features=["error_writes"])
+    made = filesystem_factory(kind, on=device)
+    assert isinstance(made, Filesystem)
+    vm.call(write_and_sync, f"{made.path}/file")
+    device.fail()
+    made.umount()
+    with pytest.raises(GuestCommandError, match="was not checked: /dev/dm-0: Input/output error"):
+        made.assert_sound()
+    device.heal()
+    if kind == "btrfs":
+        assert vm.call(spoil_log_tree, device.path)
+        with pytest.raises(AssertionError, match=r"mounting it again says:\n  Input/output error"):
+            made.assert_sound()
+        made.checked = False
