@@ -20,7 +20,7 @@ from pytest_kernelfs.guest.patience import Patience
 # leaks that older kernels (or all, of ext4 and btrfs) tell with neither a WARN nor a taint: fs/super.c,
 # fs/open.c, mm/slab_common.c, fs/ext4/super.c, fs/btrfs/extent_io.c.
 _BAD = re.compile(
-    r"kernel BUG at|WARNING:|\bBUG:|Oops:|possible recursive locking detected|"
+    r"kernel BUG at|WARNING:|\bBUG:|Oops:|: [0-9a-f]{4,} \[#\d+\]|possible recursive locking detected|"
     r"(INFO|ERR): suspicious RCU usage|INFO: possible circular locking dependency detected|"
     r"general protection fault|BUG .* remaining|oom-kill|UBSAN:|KASAN:|KCSAN:|Internal error|"
     r"INFO: task .* blocked for more than|rcu: INFO: .* stall|soft lockup|hard LOCKUP|Kernel panic|"
@@ -37,10 +37,14 @@ _WELL = re.compile(
 # linux/kern_levels.h: 0 emergency, 1 alert, 2 critical. A healthy kernel says nothing so loud.
 _LOUD = 2
 _TRACE_LINES = 12
-_TRACE_BEGINS = re.compile(r"WARNING:|\bBUG|Oops|cut here|general protection|blocked for more|stall|lockup")
+_TRACE_BEGINS = re.compile(
+    r"WARNING:|\bBUG|Oops|\[#\d+\]|cut here|general protection|blocked for more|stall|lockup"
+)
 _TRACE_ENDS = re.compile(r"end trace")
-# What goes on with the trouble that was told before it: "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]".
-_BELONGS = re.compile(r"Oops:")
+# The kernel dies of what it told before, as in "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]", or of what
+# is told here alone: "divide error: 0000 [#1]", with "Oops:" before it in newer kernels.
+_DIES = re.compile(r"Oops:|\[#\d+\]")
+_CAUSES = re.compile(r"\bBUG\b")
 _MOST_FOUND = 20
 _LAST_LINES = 5
 
@@ -184,7 +188,7 @@ def _is_other_trouble(record: dict[str, Any], first: dict[str, Any], more: Seque
     """
     if _matches(record, more):
         return True
-    if _BELONGS.search(record["text"]):
+    if _DIES.search(record["text"]) and _CAUSES.search(first["text"]):
         return False
     return bool(record["level"] <= _LOUD < first["level"] or _BAD.search(record["text"]))
 

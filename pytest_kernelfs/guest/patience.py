@@ -15,8 +15,8 @@ _FEW = 3
 class Steps:
     """The time from one look to the next, of which no more counts than is usual.
 
-    When the host lets the machine stand still for seconds, whoever is looked at stands still, too. Usual are
-    some times ``step`` seconds, or as much as it was lately, where looks take long.
+    When the host lets the machine stand still for seconds, whoever is looked at stands still, too. Usual is
+    up to some times ``step`` seconds or, where looks take long, some times as much as it was lately.
     """
 
     def __init__(self, step: float) -> None:

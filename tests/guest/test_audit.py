@@ -34,6 +34,8 @@ def texts(lines: list[str], *allowed: str) -> list[list[str]]:
         "WARNING: CPU: 0 PID: 12 at fs/inode.c:300 drop_nlink+0x2a/0x40",
         "BUG: kernel NULL pointer dereference, address: 0000000000000000",
         "Oops: 0000 [#1] SMP PTI",
+        "divide error: 0000 [#1] SMP NOPTI",
+        "invalid opcode: 0000 [#2] PREEMPT SMP NOPTI",
         "WARNING: possible recursive locking detected",
         "general protection fault: 0000 [#1] SMP",
         "BUG kmalloc-64 (Not tainted): Objects remaining in kmalloc-64 on __kmem_cache_shutdown()",
@@ -116,6 +118,8 @@ def test_what_is_allowed_hides_nothing_that_is_louder_or_asked_for() -> None:
     ]
     assert told(lines, ["WARNING: forcing"]) == [["myfs: inode 12 lost"]]
     assert told([*lines[:2], lines[3]], ["WARNING: forcing"], ["damaged tree"]) == [["myfs: damaged tree"]]
+    for dies in ("divide error: 0000 [#1] SMP", "Oops: divide error: 0000 [#1] SMP"):
+        assert told([*lines[:2], (4, dies)], ["WARNING: forcing"]) == [[dies]]
     hung = [
         (3, "INFO: task dd:12 blocked for more than 120 seconds."),
         (3, '"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.'),
@@ -147,6 +151,17 @@ TRACES = {
         (4, "Oops: invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
         (4, "RIP: 0010:generic_shutdown_super+0x11a/0x120"),
         (4, "---[ end trace 0000000000000000 ]---"),
+    ],
+    "BUG of older kernels": [
+        (2, "kernel BUG at fs/super.c:661!"),
+        (4, "invalid opcode: 0000 [#1] SMP NOPTI"),
+        (4, "RIP: 0010:generic_shutdown_super+0x11a/0x120"),
+        (4, "---[ end trace aa51c5d5599b993a ]---"),
+    ],
+    "division by zero in older kernels": [
+        (4, "divide error: 0000 [#1] SMP NOPTI"),
+        (4, "RIP: 0010:fill_super+0x12/0x90"),
+        (4, "---[ end trace aa51c5d5599b993a ]---"),
     ],
     "WARN": [
         (4, "WARNING: CPU: 0 PID: 12 at fs/inode.c:300 drop_nlink+0x2a/0x40"),
