@@ -41,8 +41,8 @@ _TRACE_BEGINS = re.compile(
     r"WARNING:|\bBUG|Oops|\[#\d+\]|cut here|general protection|blocked for more|stall|lockup"
 )
 _TRACE_ENDS = re.compile(r"end trace")
-# The kernel dies of what it told before, as in "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]", or of what
-# is told here alone: "divide error: 0000 [#1]", with "Oops:" before it in newer kernels.
+# The kernel dies of what it told before, as in "BUG: kernel NULL pointer …", then "Oops: 0002 [#1]", or of
+# what is told here alone: "divide error: 0000 [#1]", with "Oops:" before it in newer kernels.
 _DIES = re.compile(r"Oops:|\[#\d+\]")
 _CAUSES = re.compile(r"\bBUG\b")
 _MOST_FOUND = 20
