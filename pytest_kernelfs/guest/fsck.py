@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import struct
+import time
 from typing import Any
 
 from pytest_kernelfs.guest import commands, kmsg, syscalls
@@ -15,9 +16,11 @@ from pytest_kernelfs.guest.dispatch import GuestError
 _XFS_DIRTY = b"valuable metadata changes in a log"
 # Mount options with which a log stays as it is, whatever their value.
 _KEEP_THE_LOG = ("ro", "norecovery", "noload", "nologreplay", "rescue")
-# What a mount that replays answers when it is the device that does not let it. EIO may be that, or a log that
-# makes no sense: with btrfs, and with ext4 on older kernels.
-_NOT_THE_FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
+# What a mount that replays answers when it is the device that does not let it. EIO may also be for a log that
+# makes no sense (btrfs; ext4 on older kernels): there the kernel has to say, too, that the device failed.
+_NOT_THE_FILE_SYSTEM = (errno.EIO, errno.EROFS, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.EBUSY)
+# It says so ten times in five seconds at most (DEFAULT_RATELIMIT_INTERVAL); an unmount may have used them up.
+_QUIET_S = 5.5
 # How the kernel tells that a device did not read or write: the block layer and its cache, XFS, jbd2. XFS says
 # much the same of blocks that make no sense, with other numbers than that of EIO.
 _IO_ERROR = r"\berror(,| on) dev {0},|XFS \({0}\): .*I/O error.* -?5\b|JBD2: Failed to read block at offset"
@@ -122,19 +125,36 @@ def _replay(kind: str, device: str, options: str, scratch: str) -> tuple[str, st
     kept = [option for option in options.split(",") if option.partition("=")[0] not in _KEEP_THE_LOG]
     flags, data = syscalls.split_options(",".join(kept))
     os.makedirs(scratch, exist_ok=True)
+    try:
+        refusal, said = _mounted(kind, device, scratch, flags, data)
+        if _is_unexplained(device, refusal, said):
+            time.sleep(_QUIET_S)
+            refusal, said = _mounted(kind, device, scratch, flags, data)
+    finally:
+        os.rmdir(scratch)
+    if refusal is None:
+        return "", ""
+    if refusal.errno in _NOT_THE_FILE_SYSTEM and not _is_unexplained(device, refusal, said):
+        return "", f"{device}: {refusal.strerror}"
+    return f"{refusal.strerror}; the kernel said: {' | '.join(said[-4:]) or 'nothing'}", ""
+
+
+def _mounted(kind: str, device: str, scratch: str, flags: int, data: str) -> tuple[OSError | None, list[str]]:
+    """Mount and unmount; gives what was refused, if so, and what the kernel logged meanwhile."""
     log = kmsg.open_at_end()
     try:
         syscalls.mount(device, scratch, kind, flags, data)
         syscalls.umount(scratch)
     except OSError as error:
-        said = [record["text"] for record in kmsg.read_from(log)]
-        if error.errno in _NOT_THE_FILE_SYSTEM or (error.errno == errno.EIO and _did_fail(device, said)):
-            return "", f"{device}: {error.strerror}"
-        return f"{error.strerror}; the kernel said: {' | '.join(said[-4:]) or 'nothing'}", ""
+        return error, [record["text"] for record in kmsg.read_from(log)]
     finally:
         os.close(log)
-        os.rmdir(scratch)
-    return "", ""
+    return None, []
+
+
+def _is_unexplained(device: str, refusal: OSError | None, said: list[str]) -> bool:
+    """Whether it was EIO, and the kernel did not say that the device failed."""
+    return refusal is not None and refusal.errno == errno.EIO and not _did_fail(device, said)
 
 
 def _did_fail(device: str, said: list[str]) -> bool:

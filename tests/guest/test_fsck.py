@@ -35,6 +35,13 @@ class Guest:
         self.flags: list[int] = []
         self.on_mount: Callable[[], None] = lambda: None
         self.log = ["log mismatch"]
+        self.later_log: list[str] | None = None
+
+    def read_log(self, handle: int) -> list[dict[str, Any]]:
+        """What is new in the kernel's log."""
+        said = self.log
+        self.log = self.later_log or said
+        return [{"text": text} for text in said]
 
     def run(self, command: list[str], timeout: float) -> dict[str, Any]:
         self.calls.append(" ".join(command))
@@ -55,7 +62,8 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     monkeypatch.setattr(syscalls, "mount", guest.mount)
     monkeypatch.setattr(syscalls, "umount", lambda target: None)
     monkeypatch.setattr(kmsg, "open_at_end", lambda: os.open(os.devnull, os.O_RDONLY))
-    monkeypatch.setattr(kmsg, "read_from", lambda log: [{"text": text} for text in guest.log])
+    monkeypatch.setattr(kmsg, "read_from", guest.read_log)
+    monkeypatch.setattr(fsck, "_QUIET_S", 0.0)
     return guest
 
 
@@ -161,6 +169,15 @@ def test_nor_can_one_that_failed_meanwhile(guest: Guest, device: Path, said: str
     guest.refusal = OSError(errno.EIO, "Input/output error")
     guest.log = ["Starting recovery", said, *["Failed to recover log tree"] * 5]
     assert check("xfs", device)["skipped"] == f"{device}: Input/output error"
+
+
+def test_a_kernel_that_had_said_too_much_is_asked_again(guest: Guest, device: Path) -> None:
+    guest.results = [ran(1, DIRTY)]
+    guest.refusal = OSError(errno.EIO, "Input/output error")
+    guest.log = ["JBD2: recovery failed"]
+    guest.later_log = ["Buffer I/O error on dev device, logical block 1, lost async page write"]
+    assert check("xfs", device)["skipped"] == f"{device}: Input/output error"
+    assert guest.calls.count("mount xfs nouuid") == 2
 
 
 @pytest.mark.parametrize(
