@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from pytest_kernelfs import (
@@ -43,9 +46,17 @@ def test_all_is_taken_down(
     dm_factory.log_writes(on=scsi_debug_factory(size="8M"), log=zram_factory(size="16M")).suspend()
 
 
+def wait_until_it_is_stuck(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while "(touch) D " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.dmesg_allow("EXT4-fs", "Aborting journal", "I/O error")
 @pytest.mark.usefixtures("newest_only")
 def test_what_waits_and_what_was_shut_down_goes(
+    vm: VM,
     dm_factory: DmFactory,
     cgroup_factory: CgroupFactory,
     filesystem_factory: FilesystemFactory,
@@ -58,4 +69,4 @@ def test_what_waits_and_what_was_shut_down_goes(
     loop_device_factory(on=gone, size="16M")
     gone.shutdown()
     device.suspend()
-    cgroup_factory().start(["touch", f"{waits.path}/file"])
+    vm.call(wait_until_it_is_stuck, cgroup_factory().start(["touch", f"{waits.path}/file"]).pid)
