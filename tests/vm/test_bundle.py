@@ -14,7 +14,7 @@ from pytest_kernelfs.bundle.evidence import DEADLINE_S, DESCRIPTIONS, Evidence, 
 from pytest_kernelfs.errors import GuestCommandError, GuestTimeout, KernelPanic
 
 # The host adds these itself.
-BY_THE_HOST = {"failure.txt", "tools.txt", "host.txt"}
+BY_THE_HOST = {"failure.txt", "tools.txt", "host.txt", "measurements.json"}
 FROM_OUTSIDE = {"console.log", "sysrq-w.txt", "sysrq-l.txt", "sysrq-t.txt", "kernel-config.txt"}
 # On a busy host all takes longer, and it may be late to notice that the time is over.
 PATIENT_S = 120.0
