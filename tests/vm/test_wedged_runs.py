@@ -15,6 +15,8 @@ WEDGED = """
 import os
 from pathlib import Path
 
+import pytest
+
 group = "/sys/fs/cgroup/ice"
 
 def gather(group):
@@ -46,6 +48,10 @@ def test_memory(vm):
     vm.run("mount -t tmpfs -o size=100% none /mnt; dd if=/dev/zero of=/mnt/x bs=1M; free", timeout=240)
     raise AssertionError("there was room")
 
+@pytest.mark.vm(memory="512M")
+def test_bomb(vm):
+    vm.run("b() { b | b & }; b; sleep 300", timeout=20)
+
 def test_innocent(vm):
     assert vm.run(["true"]).succeeded
 """
@@ -59,14 +65,14 @@ def test_each_wedge_has_its_verdict_and_its_folder(inner: InnerRun) -> None:
     code, output = inner.run("-n", "2")
     assert time.monotonic() - start < MOST_S
     assert code == 1, output
-    assert "4 failed, 2 passed" in output, output
+    assert "5 failed, 2 passed" in output, output
     assert "error" not in output.splitlines()[-1]
-    assert "artifacts of 4 tests: " in output
+    assert "artifacts of 5 tests: " in output
     folders = {
         path.parent.name.split("-")[1]: path for path in Path(inner.folder).glob("kernelfs-artifacts/*/*")
     }
     told = {name: (path / "index.md").read_text() for name, path in folders.items()}
-    assert set(told) == {"test_frozen", "test_panic", "test_oom", "test_memory"}
+    assert set(told) == {"test_frozen", "test_panic", "test_oom", "test_memory", "test_bomb"}
     assert all(text.startswith("# failed: ") for text in told.values())
     assert "the guest did not answer a call of collect" in told["test_frozen"]
     assert "task:init" in (folders["test_frozen"] / "sysrq-t.txt").read_text()
@@ -74,5 +80,7 @@ def test_each_wedge_has_its_verdict_and_its_folder(inner: InnerRun) -> None:
     assert "oom-kill" in told["test_oom"]
     assert "phase: teardown" in told["test_oom"]
     assert "panic" in told["test_memory"] or "memory ran out" in told["test_memory"]
+    # It ends in the deadline, or first in a lack of memory.
+    assert any(word in told["test_bomb"] for word in ("did not end within", "did not answer", "memory"))
     assert inner.leftovers() == []
     assert inner.machines() == []

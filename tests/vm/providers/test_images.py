@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelfs import Kernel
-from pytest_kernelfs.errors import InfrastructureError, KernelMisbehaved, KernelPanic
+from pytest_kernelfs.bundle.evidence import gather
+from pytest_kernelfs.errors import GuestTimeout, InfrastructureError, KernelMisbehaved, KernelPanic
 from pytest_kernelfs.guest.image_agent import COMING_UP
 from pytest_kernelfs.machines import qcow2
 from pytest_kernelfs.machines.admission import NO_SLOT
@@ -74,6 +75,12 @@ def test_machines_boot_the_image_and_leave_it_alone(
         assert vm.run("test -e /root/mine").failed
         with pytest.raises(KernelPanic, match="sysrq triggered crash"):
             vm.run("echo c > /proc/sysrq-trigger")
+    with running(provider, kernel, spec) as vm:
+        # The agent lives in memory, and goes on without the root.
+        vm.run("fsfreeze --freeze /", check=True)
+        with pytest.raises(GuestTimeout, match="SIGKILL did not end it"):
+            vm.run("echo x > /x", timeout=3)
+        assert any(told.startswith("sh ") for told in gather(vm, failed=False).blocked or [])
     assert len(inner.templates()) == 1
     assert digest(image) == before
     provider.close()
