@@ -92,12 +92,15 @@ def test_page_cache_is_told(
 
 
 @pytest.mark.kernel_needs("cgroup:v1:memory")
-def test_version_1(cgroup_factory: CgroupFactory, assert_no_dying_cgroups: AssertNoDyingCgroups) -> None:
+def test_version_1(
+    cgroup_factory: CgroupFactory, xfs: Xfs, assert_no_dying_cgroups: AssertNoDyingCgroups
+) -> None:
     cgroup = cgroup_factory(version=1, controllers=["memory"])
-    pinned = cgroup.make_dying(NUMBER, kind="zombie")
-    assert pinned.dying == cgroup.count_dying() == NUMBER
-    pinned.release()
-    assert assert_no_dying_cgroups().total == 0
+    for kind, expected in (("page cache", NUMBER), ("dentry", 0), ("zombie", NUMBER)):
+        pinned = cgroup.make_dying(NUMBER, kind=kind, on=None if kind == "zombie" else xfs)
+        assert pinned.dying == cgroup.count_dying() == expected
+        pinned.release()
+        assert assert_no_dying_cgroups().total == 0
     # Left for the end of the test: the hierarchy goes all the same.
     assert cgroup.make_dying(NUMBER).dying == NUMBER
     told = rf"v1 memory at /run/kernelfs/cgroup-v1/memory: {NUMBER} dying"
