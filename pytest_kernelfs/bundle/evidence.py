@@ -81,7 +81,7 @@ def gather(
     evidence = Evidence()
     failure = _from_guest(vm, evidence)
     if programs and failure is None:
-        _attempt(evidence, TOOLS, lambda: _versions(vm, programs))
+        failure = _attempt(evidence, TOOLS, lambda: _versions(vm, programs))
     if failed and isinstance(failure, GuestTimeout):
         vm.give_up()
     if isinstance(failure, KernelPanic):
@@ -130,11 +130,14 @@ def _from_outside(vm: VM, evidence: Evidence, limit: float) -> None:
             evidence.problems[name] = gone
 
 
-def _attempt(evidence: Evidence, name: str, read: Callable[[], str]) -> None:
+def _attempt(evidence: Evidence, name: str, read: Callable[[], str]) -> Exception | None:
+    """Read one file; gives the reason if that cannot be had."""
     try:
         evidence.files[name] = read()
     except Exception as error:
         evidence.problems[name] = _first_line(error)
+        return error
+    return None
 
 
 def _versions(vm: VM, programs: Sequence[tuple[str, str]]) -> str:

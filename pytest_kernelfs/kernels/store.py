@@ -74,7 +74,7 @@ class Store:
 
         Raises: InfrastructureError if nobody may look.
         """
-        damaged = [entry for entry in self._entries() if _load(entry) is None]
+        damaged = [entry for entry in self._entries() if _is_damaged(entry)]
         return {
             **dict.fromkeys(self._cache.unfinished(KIND), "which was never finished"),
             **dict.fromkeys(damaged, "which is damaged, or whose modules elsewhere are gone"),
@@ -99,7 +99,7 @@ class Store:
                 return _delete(useless)
             with self._cache.lock(KIND, useless.name):
                 # It may have been made anew meanwhile.
-                return _remove(useless) if _load(useless) is None else 0
+                return _remove(useless) if _is_damaged(useless) else 0
 
     def prune(self, keep: Collection[str], unused_for: float) -> list[Kernel]:
         """Remove what is useless or was not used for ``unused_for`` seconds; returns the kernels among it.
@@ -162,14 +162,32 @@ def _finish(folder: Path, candidate: Candidate, elsewhere: Path | None) -> None:
 
 
 def _load(entry: Path) -> Kernel | None:
-    """The entry's kernel; None if there is none, or its modules in the user's own folder are gone."""
+    """The entry's kernel; None if it has none that can be used, or be read now."""
+    try:
+        return _read(entry)
+    except OSError:
+        return None
+
+
+def _is_damaged(entry: Path) -> bool:
+    try:
+        return _read(entry) is None
+    except OSError:
+        return False  # which nobody can tell now
+
+
+def _read(entry: Path) -> Kernel | None:
+    """The entry's kernel; None if there is none, or its modules in the user's own folder are gone.
+
+    Raises: OSError if that cannot be told.
+    """
     try:
         data = json.loads((entry / _RECORD).read_text())
         for name in ("image", "modules", "config"):
             if data[name] is not None:
                 data[name] = str(entry / data[name])
         kernel = Kernel.from_dict(data)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
     return kernel if kernel.modules is None or kernel.modules.is_dir() else None
 

@@ -38,7 +38,7 @@ class _Entry:
 
 def check_allowed(cache: Cache) -> None:
     """Raises: InfrastructureError, naming a folder of the cache, if this user may remove nothing from it."""
-    for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, *_KEPT, SCRATCH))):
+    for folder in (cache.root, *(cache.root / kind for kind in (*_KINDS, SCRATCH))):
         with explain_os_errors("look", folder, "--cache DIR"):
             try:
                 status = folder.stat()

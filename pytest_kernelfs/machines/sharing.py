@@ -12,6 +12,7 @@ from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Sav
 from pytest_kernelfs.machines.packing import batches, scan
 from pytest_kernelfs.machines.shares import Share
 from pytest_kernelfs.news import tell
+from pytest_kernelfs.shortage import Shortage
 
 # A megabyte takes 30 ms under TCG; on a host under heavy load it may take many times as long.
 _CALL_TIMEOUT_S = 60.0
@@ -75,6 +76,8 @@ class SharingProvider:
             try:
                 if key in self._saved or self._save(kernel, spec):
                     return self._provider.fork(self._saved[key])
+            except Shortage:
+                pass  # which says nothing of what is saved: this one machine gets a copy for itself
             except InfrastructureError as error:
                 trouble = error
                 if key in self._saved:

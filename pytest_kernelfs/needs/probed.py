@@ -16,6 +16,7 @@ from pytest_kernelfs.kernels.kernel import Kernel
 from pytest_kernelfs.machines.initramfs.userland import guest_code_digest
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.needs.need import Need
+from pytest_kernelfs.shortage import Shortage
 
 if TYPE_CHECKING:
     from pytest_kernelfs.machines.machine import MachineSpec, Provider
@@ -49,6 +50,8 @@ class Probes:
 
         A machine of the size of ``spec`` does that, and ends with it. What goes wrong becomes the
         answer, for this run only.
+
+        Raises: Shortage, which is over for the next that asks.
         """
         groups: dict[tuple[str, str], set[Need]] = {}
         for need, parameters in wanted:
@@ -58,6 +61,8 @@ class Probes:
         for (key, parameters), group in groups.items():
             try:
                 self._ask(key, kernel, replace(spec, boot_parameters=parameters), group)
+            except Shortage:
+                raise
             except KernelfsError as error:
                 for need in group:
                     self._answers.setdefault((key, str(need)), error)

@@ -59,7 +59,7 @@ def judge(report: pytest.TestReport, error: BaseException, *, require: bool) -> 
         path, line, _ = report.location
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {'; '.join(map(str, ours))}")
         return
-    verdict = _verdict(ours, str(report.when))
+    verdict = _verdict(parts, str(report.when))
     if verdict:
         report.kernelfs_verdict = verdict  # type: ignore[attr-defined]
     if len(parts) > 1 and len(ours) == len(parts):
@@ -76,13 +76,13 @@ def parts_of(error: BaseException) -> list[BaseException]:
     return [part for inner in grouped for part in parts_of(inner)]
 
 
-def _verdict(ours: Sequence[KernelfsError], phase: str) -> str:
+def _verdict(parts: Sequence[BaseException], phase: str) -> str:
     """What the errors mean; empty if it is for pytest to say."""
-    if any(isinstance(error, _FAILURES) for error in ours):
+    if any(isinstance(error, _FAILURES) for error in parts):
         return "failed"
-    if any(isinstance(error, _ERRORS) for error in ours):
-        return "error"
-    return "failed" if phase == "call" else ""
+    if phase == "call" and not all(isinstance(error, _ERRORS) for error in parts):
+        return "failed"  # of what the test found itself, an error of ours may be the consequence
+    return "error" if any(isinstance(error, _ERRORS) for error in parts) else ""
 
 
 def _located(error: KernelfsError) -> str:

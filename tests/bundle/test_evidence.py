@@ -99,3 +99,11 @@ def test_the_console_up_to_our_own_keys_stands_for_the_log(monkeypatch: pytest.M
     read: Callable[[FakeMachine], str] = lambda _self: console  # noqa: E731
     monkeypatch.setattr(FakeMachine, "console", read)
     assert gather(machine(collect=GuestTimeout("late"))).loud == ["[ 1.0] XFS: bad"]
+
+
+def test_a_machine_that_does_not_answer_for_its_programs_is_asked_no_more() -> None:
+    vm = machine(told=GuestTimeout("late"))
+    found = gather(vm, programs=[("mkfs.xfs", "-V")])
+    assert found.problems["tools.txt"] == "late"
+    assert not vm.usable
+    assert found.files["meminfo.txt"] == "MemTotal: 1\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +36,10 @@ def test_each_has_a_line(programs: Path) -> None:
     ]
 
 
-def test_one_that_does_not_end_keeps_nobody(programs: Path) -> None:
-    told = versions.told([["stuck", "-V"], ["good", "-V"]], 0.05).splitlines()
+def test_one_that_does_not_end_keeps_nobody(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 0.5, 1.0))
+    monkeypatch.setattr(versions, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(versions, "_EACH_S", 0.05)
+    told = versions.told([["stuck", "-V"], ["good", "-V"]], 1.0).splitlines()
     assert told[0].startswith(f"stuck: {programs}/stuck (does not tell: ")
     assert told[1] == f"good: {programs}/good (not asked: there was no time left)"

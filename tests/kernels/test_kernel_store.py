@@ -109,6 +109,22 @@ def test_pruning_removes_what_is_no_kernel(filled: Resolver) -> None:
     assert filled.fetch(candidate).boot_image.is_file()
 
 
+def test_one_that_cannot_be_read_now_is_kept(filled: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = filled.cached()[0]
+    record = kernel.boot_image.parent / "kernel.json"
+    read = Path.read_text
+
+    def fail(path: Path, *args: str) -> str:
+        if path == record:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", fail)
+        assert kernel not in filled.prune()
+    assert kernel in filled.cached()
+
+
 def test_a_damaged_entry_is_not_listed_and_is_explained(filled: Resolver) -> None:
     kernel = filled.cached()[0]
     (kernel.boot_image.parent / "kernel.json").write_text("{")

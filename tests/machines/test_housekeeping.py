@@ -104,6 +104,10 @@ def test_a_cache_that_nobody_may_write_is_told(cache: Cache, monkeypatch: pytest
     monkeypatch.setattr(os, "access", lambda path, _mode: path != folder)
     with pytest.raises(InfrastructureError, match=f"cannot remove anything from {folder}: it cannot be wri"):
         check_allowed(cache)
+    # Kernels that somebody else provides are no reason to keep the rest.
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != cache.root / "kernels")
+    (cache.root / "kernels").mkdir()
+    check_allowed(cache)
 
 
 def test_a_cache_on_a_read_only_file_system_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

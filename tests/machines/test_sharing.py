@@ -21,6 +21,7 @@ from pytest_kernelfs.machines.plain import PlainProvider
 from pytest_kernelfs.machines.shares import Share, parse_shares
 from pytest_kernelfs.machines.sharing import SharingProvider
 from pytest_kernelfs.news import heard_by
+from pytest_kernelfs.shortage import Shortage
 from tests.fake_machine import FakeMachine, kernel
 
 SPEC = MachineSpec(1 << 30, 1)
@@ -267,3 +268,18 @@ def test_the_rest_is_the_providers_own(provider: Provider, shares: tuple[Share, 
     assert provider.userland() == "fake programs"
     assert provider.collect() == ["collected"]
     provider.prove(KERNEL)
+
+
+def test_what_the_host_lacks_at_a_moment_costs_nothing_saved(
+    provider: Provider, inner: FakeProvider, news: list[str]
+) -> None:
+    provider.start(KERNEL, SPEC)
+    inner.fails["fork"] = Shortage("no more files may be opened")
+    for _ in range(3):
+        assert provider.start(KERNEL, SPEC) is inner.made[-1]
+        assert inner.asked[-2:] == ["fork", "start"]
+    del inner.fails["fork"]
+    provider.start(KERNEL, SPEC)
+    assert inner.asked[-1] == "fork"
+    assert not inner.saved[0].discarded
+    assert news == []

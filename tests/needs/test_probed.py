@@ -16,6 +16,7 @@ from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.vm import VM
 from pytest_kernelfs.needs.need import parse
 from pytest_kernelfs.needs.probed import Probes
+from pytest_kernelfs.shortage import Shortage
 from tests.fake_machine import FakeMachine
 from tests.fake_machine import kernel as nowhere
 
@@ -143,6 +144,21 @@ def test_no_machine_is_an_error_of_all(make: Callable[[], Probes], provider: Pro
     probes.ask(KERNEL, SPEC, [(V2, ""), (METACOPY, "")])
     for need in (V2, METACOPY):
         assert isinstance(probes.answer(KERNEL, need, ""), InfrastructureError)
+
+
+def test_what_the_host_lacked_at_that_moment_is_asked_again(
+    make: Callable[[], Probes], provider: Provider
+) -> None:
+    def start(kernel: Kernel, spec: MachineSpec) -> FakeMachine:
+        del vars(provider)["start"]
+        raise Shortage("no more files may be opened")
+
+    vars(provider)["start"] = start
+    probes = make()
+    with pytest.raises(Shortage):
+        probes.ask(KERNEL, SPEC, [(METACOPY, "")])
+    probes.ask(KERNEL, SPEC, [(METACOPY, "")])
+    assert probes.answer(KERNEL, METACOPY, "") == ""
 
 
 def test_a_damaged_file_is_no_knowledge(

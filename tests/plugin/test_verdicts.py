@@ -205,3 +205,23 @@ def test_a_kernel_that_fails_while_things_are_taken_down_has_failed(run: Runner,
             kernelfs_resources.on_teardown("xfs /mnt/xfs-1", lambda: vm.run({command!r}))
         """
     run(source, *ONE).assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "outcomes"),
+    [
+        ("AssertionError('data was lost'), InfrastructureError('the channel')", {"failed": 1}),
+        ("GuestCommandError('it broke'), InfrastructureError('the channel')", {"failed": 1}),
+        ("InfrastructureError('the channel'), InfrastructureError('the disk')", {"errors": 1}),
+    ],
+)
+def test_what_threads_of_a_test_found_together(run: Runner, parts: str, outcomes: dict[str, int]) -> None:
+    source = f"""
+        from pytest_kernelfs.errors import GuestCommandError, InfrastructureError
+
+        class Several(Exception):
+            exceptions = ({parts})
+
+        def test_x(vm): raise Several("in threads")
+        """
+    run(source, *ONE).assert_outcomes(**outcomes)

@@ -87,6 +87,11 @@ class QemuMachine(ConversingMachine):
         """QEMU's process number."""
         return self._process.pid
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether SIGKILL has ended QEMU, as the host sends it when its memory runs out."""
+        return self._process.was_killed
+
     def has_ended(self, within: float = 0.0) -> bool:
         return self._process.ended(within)
 

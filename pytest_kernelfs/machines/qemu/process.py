@@ -64,6 +64,10 @@ class QemuProcess:
             return False
         return True
 
+    @property
+    def was_killed(self) -> bool:
+        return self._process.poll() == -signal.SIGKILL
+
     def complaint(self) -> str:
         """What QEMU printed, and its exit code if it has one."""
         text = (self._folder / _STDERR).read_text(errors="replace").strip() if self._folder.exists() else ""

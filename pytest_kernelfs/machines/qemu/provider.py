@@ -170,15 +170,16 @@ class QemuProvider:
         could not restore it now.
         """
         key = template.template_key(launch)
-        try:
-            return self._restored(self._template(key, launch), restore)
-        except template.Unusable:
-            self._templates.discard(key)
-        try:
-            return self._restored(self._template(key, launch), restore)
-        except template.Unusable as error:
-            self._templates.discard(key)
-            raise _ForksFail(str(error)) from None
+        problem = ""
+        for _ in range(2):
+            folder = self._template(key, launch)
+            opened = template.identity(folder)
+            try:
+                return self._restored(folder, restore)
+            except template.Unusable as error:
+                self._templates.discard(key, opened)
+                problem = str(error)
+        raise _ForksFail(problem)
 
     def _restored(self, folder: Path, restore: Callable[[Path], QemuMachine]) -> QemuMachine:
         with template.in_use(folder):
@@ -257,10 +258,13 @@ class QemuProvider:
             machine.resume(folder / template.STATE, _RESTORE_TIMEOUT_S)
             machine.wait_ready(_RESTORE_TIMEOUT_S)
         except BaseException as error:
+            was_killed = machine.was_killed
             machine.destroy()
-            if isinstance(error, InfrastructureError) and not isinstance(error, Shortage):
-                raise template.Unusable(str(error)) from error
-            raise
+            if not isinstance(error, InfrastructureError) or isinstance(error, Shortage):
+                raise
+            if was_killed:  # as the host does when its memory runs out: not for the state that it read
+                raise Shortage(str(error)) from error
+            raise template.Unusable(str(error)) from error
         machine.slot = slot
         return machine
 

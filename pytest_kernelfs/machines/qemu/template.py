@@ -35,6 +35,9 @@ _SETUP_SECTS = 0x1F1
 _ROOM_NEEDED = 512 << 20
 
 
+Identity = tuple[int, int]
+
+
 class Unusable(InfrastructureError):
     """What was saved is gone or damaged, as far as one can tell: another try would do no better."""
 
@@ -60,6 +63,15 @@ def _host_processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
+def identity(folder: Path) -> Identity | None:
+    """Tells a template from one that was made anew; None where there is none that is whole."""
+    try:
+        status = (folder / _RECORD).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 class TemplateStore:
     """The templates in a cache folder."""
 
@@ -77,10 +89,15 @@ class TemplateStore:
         """Where the template is, or would be."""
         return self._cache.path(KIND, key)
 
-    def discard(self, key: str) -> None:
-        """Remove a template that does not work; forks that run from it are not harmed."""
+    def discard(self, key: str, opened: Identity | None) -> None:
+        """Remove the template that was ``opened``, for it does not work; its forks are not harmed.
+
+        One that another process has put in its place meanwhile stays.
+        """
         path = self.path(key)
         doomed = path.with_name(f".doomed-{key}-{os.getpid()}")
+        if identity(path) != opened:
+            return
         try:
             path.rename(doomed)
         except OSError:

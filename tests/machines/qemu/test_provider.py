@@ -46,6 +46,7 @@ class FakeMachine:
         self.slot = slot
         self.data = data
         self.alive = True
+        self.was_killed = False
         self._step("start")
         self.made.append(self)
         if launch.memory is not None and not launch.incoming:
@@ -205,6 +206,44 @@ def test_a_template_that_cannot_be_restored_is_made_anew(
     assert templates(provider) != before
     assert len(templates(provider)) == 1
     assert boots() == 2
+    assert news == []
+
+
+def test_a_machine_that_the_host_killed_costs_no_template(
+    provider: QemuProvider, kernel: Kernel, fails: Fails, news: list[str]
+) -> None:
+    def kill(machine: FakeMachine) -> Exception:
+        machine.was_killed = True
+        return InfrastructureError("QEMU ended (exit code -9)")
+
+    provider.start(kernel, SPEC)
+    before = templates(provider)
+    fails["resume"] = kill
+    for _ in range(2):
+        with pytest.raises(Shortage, match="exit code -9"):
+            provider.start(kernel, SPEC)
+    del fails["resume"]
+    assert provider.start(kernel, SPEC).launch.incoming
+    assert templates(provider) == before
+    assert news == []
+
+
+def test_what_another_made_anew_meanwhile_is_used(
+    provider: QemuProvider, kernel: Kernel, fails: Fails, news: list[str]
+) -> None:
+    def replace_it(_: FakeMachine) -> Exception:
+        del fails["resume"]
+        record = template_of(provider) / "template.json"
+        record.write_text(record.read_text())
+        os.utime(record, (1, 1))
+        return InfrastructureError("QEMU ended (exit code 1)")
+
+    provider.start(kernel, SPEC)
+    before = templates(provider)
+    fails["resume"] = replace_it
+    assert provider.start(kernel, SPEC).launch.incoming
+    assert templates(provider) == before
+    assert boots() == 1
     assert news == []
 
 

@@ -17,7 +17,14 @@ from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines.machine import MachineSpec
 from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.machines.qemu.command import KERNEL_HEAD, Launch
-from pytest_kernelfs.machines.qemu.template import TemplateStore, Unusable, in_use, is_in_use, template_key
+from pytest_kernelfs.machines.qemu.template import (
+    TemplateStore,
+    Unusable,
+    identity,
+    in_use,
+    is_in_use,
+    template_key,
+)
 from pytest_kernelfs.shortage import Shortage
 
 
@@ -82,16 +89,32 @@ def test_a_template_is_built_once(store: TemplateStore) -> None:
 def test_a_discarded_template_is_built_anew(store: TemplateStore) -> None:
     folder = store.get("key", build)
     (folder / template.MEMORY).write_bytes(b"damaged")
-    store.discard("key")
+    store.discard("key", identity(folder))
     assert not folder.exists()
     assert (store.get("key", build) / template.MEMORY).read_bytes() == b"memory"
 
 
 def test_discarding_twice_is_no_error_and_leaves_nothing(store: TemplateStore) -> None:
     folder = store.get("key", build)
-    store.discard("key")
-    store.discard("key")
+    opened = identity(folder)
+    store.discard("key", opened)
+    store.discard("key", opened)
     assert list(folder.parent.iterdir()) == []
+
+
+def test_a_template_that_another_has_made_anew_is_not_discarded(store: TemplateStore) -> None:
+    folder = store.get("key", build)
+    (folder / "template.json").touch()
+    os.utime(folder / "template.json", (1, 1))
+    opened = identity(folder)
+    store.discard("key", opened)
+    assert store.get("key", build) == folder
+    (folder / "template.json").touch()
+    store.discard("key", opened)
+    assert folder.exists()
+    os.utime(folder)  # it was used
+    store.discard("key", identity(folder))
+    assert not folder.exists()
 
 
 def test_a_template_is_in_use_as_long_as_anybody_holds_it(store: TemplateStore) -> None:
