@@ -118,7 +118,7 @@ def review(
     records = _records(since)
     own = [record for record in records if record["seq"] >= since]
     # The kernel leaves out no number: one that is not there, before the first of them or between, is gone.
-    lost = own[-1]["seq"] + 1 - since - len(own) if own else 0
+    lost = own[-1]["seq"] + 1 - max(since, 0) - len(own) if own else 0
     bad = bad_records(own, allowed, also)
     early = bad_records([record for record in _logged if record["seq"] < since], allowed)
     last = [] if bad else own[-_LAST_LINES:]

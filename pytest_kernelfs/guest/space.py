@@ -39,8 +39,10 @@ def used(path: str, sync: bool) -> dict[str, Any]:
     if stat.S_ISREG(status.st_mode):
         taken, how, place = status.st_blocks * 512, "allocated blocks of the file", path
     else:
-        room = os.statvfs(path)
-        taken, how, place = (room.f_blocks - room.f_bfree) * room.f_frsize, "statfs", _mount_point(path)
+        # Of the mount point, now as later: a folder with a project quota would tell of the project alone.
+        place, how = _mount_point(path), "statfs"
+        room = os.statvfs(place)
+        taken = (room.f_blocks - room.f_bfree) * room.f_frsize
     return {"used": taken, "how": how, "place": place, "device": status.st_dev}
 
 

@@ -34,7 +34,8 @@ _CHATTER = re.compile(
 # file system, or has no memory. Elsewhere such words mean nothing: the tools print names of files, and btrfs
 # says "Input/output error" of blocks with a wrong checksum.
 _NO_JUDGEMENT = {
-    "xfs": r"xfs_repair: read failed: |Found unsupported filesystem features"
+    "xfs": r"xfs_repair: read failed: |superblock read failed, offset |fatal error -- Input/output error"
+    r"|xfs_repair: .*: Cannot allocate memory|Found unsupported filesystem features"
     r"|(fatal error -- )?This filesystem has an external log|fatal error -- .*(memory|malloc failed)",
     "ext4": r"Error reading block \d+ \(Input/output error\)|/\S+ has unsupported feature\(s\)"
     r"|e2fsck: (Input/output error|Memory allocation failed) while ",

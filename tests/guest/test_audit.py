@@ -236,6 +236,7 @@ def test_records_lost_in_the_middle_are_counted(monkeypatch: pytest.MonkeyPatch)
     kernel.lose(100)
     kernel.log("much later")
     assert audit.review(since, [], False, 0.0)["lost"] == 137
+    assert audit.review(-1, [], False, 0.0)["lost"] == audit.review(0, [], False, 0.0)["lost"]
     assert audit.review(kernel.log("from here on")["seq"], [], False, 0.0)["lost"] == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -26,6 +27,23 @@ def test_a_folder_is_counted_by_its_file_system(tmp_path: Path) -> None:
     counted = space.used(str(tmp_path), sync=False)
     assert counted["used"] >= 0
     assert counted["how"] == "statfs"
+
+
+def test_a_folder_with_a_quota_is_counted_as_its_mount_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """statfs of a folder with a project quota tells of the project."""
+    asked: list[str] = []
+    real = os.statvfs
+
+    def statvfs(path: str) -> os.statvfs_result:
+        asked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    before = space.used(str(tmp_path), sync=False)
+    space.used(before["place"], sync=False)
+    assert asked == [before["place"]] * 2
 
 
 def test_a_folder_that_is_deleted_meanwhile_is_looked_for_where_it_was_mounted(

@@ -216,6 +216,9 @@ def test_what_is_in_use_or_gone_is_no_finding_but_no_answer_to_whoever_asks(
         ("ext4", 12, "Error reading block 276 (Input/output error).  Ignore error? no"),
         ("ext4", 8, "e2fsck: Input/output error while trying to open /dev/vda"),
         ("xfs", 1, "xfs_repair: read failed: Input/output error"),
+        ("xfs", 1, "superblock read failed, offset 83886080, size 131072, ag 1, rval -1"),
+        ("xfs", 1, "fatal error -- Input/output error"),
+        ("xfs", 1, "xfs_repair: cache alloc failed (xfs_buf, 200 bytes): Cannot allocate memory"),
         ("xfs", 1, "Found unsupported filesystem features.  Exiting now."),
         (
             "xfs",
