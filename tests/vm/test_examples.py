@@ -14,8 +14,9 @@ _PATIENCE_S = 1800.0  # against a hang alone: how long an example takes is the h
 
 # What some show of each kernel is tested elsewhere; other providers run overlay_umount on the newest.
 EXAMPLES = [
-    *("container_health", "network_stalls"),
+    pytest.param("container_health", marks=pytest.mark.kernel("<7.0")),
     pytest.param("overlay_umount", marks=pytest.mark.kernel("<7.0")),
+    pytest.param("network_stalls", marks=pytest.mark.kernel(">=7.0")),
     pytest.param("checkpoint", marks=pytest.mark.kernel(">=7.0")),
     pytest.param("storage_backends", marks=pytest.mark.kernel(">=7.0")),
 ]
