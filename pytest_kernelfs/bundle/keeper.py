@@ -102,13 +102,14 @@ def _write(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     run = item.config.stash[RUN]
     resources = item.stash[RESOURCES]
     folder.ignore_in_git(_root(item))
+    programs = _programs(item)
     evidence = item.stash.get(_EVIDENCE, None) or gather(
-        resources.vm, failed=report.failed, programs=_programs(item)
+        resources.vm, failed=report.failed, programs=programs
     )
     kernel = dict(item.user_properties).get(KERNEL_PROPERTY) or str(resources.vm.kernel.version)
     test = without_kernel(item.nodeid, str(kernel))
     files = dict(evidence.files)
-    files[TOOLS] = _tools(files.get(TOOLS, ""), lifted=not _programs(item))
+    files[TOOLS] = _tools(files.get(TOOLS, ""), lifted=not programs)
     files["measurements.json"] = _measurements(item)
     files["host.txt"] = facts.host_facts(run)
     files["failure.txt"] = _failure(report)

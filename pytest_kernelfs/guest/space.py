@@ -7,14 +7,12 @@ import stat
 import time
 from typing import Any
 
-from pytest_kernelfs.guest import syscalls
+from pytest_kernelfs.guest import loops, syscalls
 from pytest_kernelfs.guest.dispatch import GuestError
 from pytest_kernelfs.guest.patience import Patience
 
 _POLL_S = 0.05
 _MOUNTS = "/proc/self/mountinfo"
-# How a mount point is written there: fs/proc_namespace.c, show_mountinfo.
-_ESCAPED = {ord(sign): f"\\{ord(sign):03o}" for sign in " \t\n\\"}
 
 
 def used(path: str, sync: bool) -> dict[str, Any]:
@@ -58,10 +56,9 @@ def _status(path: str) -> os.stat_result:
 
 def _mount_point(path: str) -> str:
     """Where that is mounted which holds ``path``."""
-    with open(_MOUNTS, errors="surrogateescape") as file:
-        points = {line.split(" ")[4] for line in file}
+    points = {point for _number, point in loops.mount_points(_MOUNTS)}
     place = os.path.realpath(path)
-    while place != "/" and place.translate(_ESCAPED) not in points:
+    while place != "/" and place not in points:
         place = os.path.dirname(place)
     return place
 

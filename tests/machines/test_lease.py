@@ -17,16 +17,9 @@ from pytest_kernelfs.errors import InfrastructureError
 from pytest_kernelfs.machines import lease
 from pytest_kernelfs.machines.lease import ProcessId
 
+pytestmark = pytest.mark.usefixtures("temporary")
+
 Child = subprocess.Popen[bytes]
-
-
-@pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A TMPDIR of the test's own; short, because a base folder in a long one goes to /tmp."""
-    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from pytest_kernelfs.machines.machine import Machine, MachineSpec, Provider, Sav
 from pytest_kernelfs.machines.plain import PlainProvider
 from pytest_kernelfs.machines.shares import Share, parse_shares
 from pytest_kernelfs.machines.sharing import SharingProvider
-from pytest_kernelfs.news import heard_by
 from pytest_kernelfs.shortage import Shortage
 from tests.fake_machine import FakeMachine, kernel
+
+pytestmark = pytest.mark.usefixtures("news")
 
 SPEC = MachineSpec(1 << 30, 1)
 KERNEL = kernel()
@@ -112,14 +113,6 @@ def shares(tmp_path: Path) -> tuple[Share, ...]:
 @pytest.fixture
 def inner() -> FakeProvider:
     return FakeProvider()
-
-
-@pytest.fixture(autouse=True)
-def news() -> Iterator[list[str]]:
-    """What the run says of itself."""
-    told: list[str] = []
-    with heard_by(told.append):
-        yield told
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +23,8 @@ from pytest_kernelfs.machines.qemu.accel import choose, remembered_kvm_problem
 from pytest_kernelfs.machines.qemu.binary import Qemu
 
 from .conftest import Program
+
+pytestmark = pytest.mark.usefixtures("temporary")
 
 NO_ROOT = "[    0.9] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
 WORKS = f'echo "{NO_ROOT}" > "$console"'
@@ -60,15 +60,6 @@ def kvm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
-
-
-@pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A TMPDIR of the test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="kfs-", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

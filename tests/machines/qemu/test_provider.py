@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,10 @@ from pytest_kernelfs.machines.qemu import template
 from pytest_kernelfs.machines.qemu.binary import Qemu
 from pytest_kernelfs.machines.qemu.command import Launch
 from pytest_kernelfs.machines.qemu.provider import QemuProvider
-from pytest_kernelfs.news import heard_by
 from pytest_kernelfs.shortage import Shortage
 from tests import fake_machine
+
+pytestmark = pytest.mark.usefixtures("news")
 
 SPEC = MachineSpec(1 << 30, 1)
 LONG_AGO = 1_000_000.0
@@ -81,13 +82,6 @@ def fails() -> Fails:
     FakeMachine.fails = {}
     FakeMachine.made = []
     return FakeMachine.fails
-
-
-@pytest.fixture(autouse=True)
-def news() -> Iterator[list[str]]:
-    told: list[str] = []
-    with heard_by(told.append):
-        yield told
 
 
 @pytest.fixture
